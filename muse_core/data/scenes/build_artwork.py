@@ -38,7 +38,9 @@ RASTER = 4 * SPRITE
 RENAMED = {
     "emojitwo": {"robot": "robot-face"},
     "streamline": {
-        **{name: f"{name}-face" for name in ("bear", "fox", "panda", "lion", "frog", "unicorn", "robot")},
+        **{name: f"{name}-face" for name in ("bear", "panda", "lion", "frog", "unicorn")},
+        "fox": "fox-face-1",
+        "robot": "robot-face-1",
         "snowman": "snowman",
         "heart": "heart-suit",
         "sun": "sun-with-face",
@@ -75,12 +77,11 @@ RENAMED = {
         "coffee": "hotbeverage",
         "heart": "redheart",
         "pumpkin": "jackolantern",
-        "shirt": "runningshirt",
     },
 }
 
-# Drawings whose name matches but which show another thing.
-UNUSED: dict[str, set[str]] = {}
+# Drawings that are framed pictures rather than objects, or show another thing than the caption would say.
+UNUSED = {"fxemoji": {"rainbow", "sailboat", "umbrella", "shirt"}, "streamline": {"rainbow", "leaf"}}
 
 
 def _icon_name(icons: dict[str, Any], shared: dict[str, str], designer: str, one: SceneClass) -> str | None:

@@ -97,7 +97,7 @@ TEXTURES: tuple[str, ...] = ("plain", "gradient", "striped", "checkered", "noisy
 MAX_WORDS = 18
 """No caption is longer, so that a text tower of 20 positions also holds its start and end marks."""
 
-_FUNCTION_WORDS = "a an and above are background below is left next of on picture right scene the there to with"
+_FUNCTION_WORDS = "a above an and are background below is left of on picture right the there to with"
 
 WORDS: tuple[str, ...] = tuple(
     sorted(

@@ -1,0 +1,1 @@
+"""Data: shards or built-in scenes in, batches out."""
