@@ -1,0 +1,116 @@
+"""What this machine is: versions, devices, memory, and the command that is running."""
+
+import os
+import platform
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import muse_core
+
+PACKAGES = ("torch", "torchvision", "transformers", "diffusers", "accelerate", "safetensors", "numpy", "pydantic")
+_SECRET = re.compile(r"(?i)((?:token|key|secret|password|passwd|auth)[\w.-]*[=:\s]\s*)\S+")
+_CREDENTIALS = re.compile(r"(\w+://)[^/\s@]+@")
+_SIGNATURE = re.compile(r"(\w+://[^\s?]+\?)\S+")
+
+
+@dataclass(frozen=True)
+class Device:
+    """Something to compute on; memory in bytes, None where it cannot be told."""
+
+    name: str
+    description: str
+    memory: int | None = None
+
+
+def versions(packages: Iterable[str] = PACKAGES) -> dict[str, str | None]:
+    """Return installed versions by distribution name without importing anything; None where it is missing."""
+    return {"muse": muse_core.__version__, "python": platform.python_version(), **{p: _version(p) for p in packages}}
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+@cache
+def devices() -> tuple[Device, ...]:
+    """List what torch can compute on, the preferred first; imports torch."""
+    import torch
+
+    found = [
+        Device(f"cuda:{i}", torch.cuda.get_device_name(i), torch.cuda.get_device_properties(i).total_memory)
+        for i in range(torch.cuda.device_count())
+    ]
+    if torch.backends.mps.is_available():
+        found.append(Device("mps", "Apple GPU", memory()))
+    found.append(Device("cpu", f"{platform.machine()}, {cores()} cores", memory()))
+    return tuple(found)
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def memory() -> int | None:
+    """Return the physical memory in bytes, None where the system does not tell."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return None
+
+
+def free_space(folder: Path) -> int:
+    """Return the free bytes on the disk that holds `folder`, which need not exist yet."""
+    existing = next(p for p in [folder.absolute(), *folder.absolute().parents] if p.exists())
+    return shutil.disk_usage(existing).free
+
+
+def environment() -> dict[str, Any]:
+    """Describe this machine and this command for a run's environment.json; credentials are blanked."""
+    return {
+        "versions": versions(),
+        "platform": platform.platform(),
+        "cores": cores(),
+        "memory": memory(),
+        "devices": [asdict(device) for device in devices()],
+        "git": git_state(Path(__file__).parent),
+        "command": without_secrets(shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])),
+    }
+
+
+def git_state(folder: Path) -> dict[str, Any] | None:
+    """Return the commit of the checkout that tracks the code in `folder` and whether files differ; None outside one."""
+    if _git(folder, "ls-files", "--error-unmatch", ".") is None:
+        return None
+    commit = _git(folder, "rev-parse", "HEAD")
+    changes = _git(folder, "status", "--porcelain", "--untracked-files=no")
+    return {"commit": commit, "changed": bool(changes)} if commit else None
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    try:
+        done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def without_secrets(text: str) -> str:
+    """Blank what looks like a credential: token=..., user:password@, and the query of a signed URL."""
+    text = _SECRET.sub(r"\1***", text)
+    text = _CREDENTIALS.sub(r"\1***@", text)
+    return _SIGNATURE.sub(r"\1***", text)

@@ -1,0 +1,317 @@
+"""The run folder: the one place that knows what a run leaves behind and how to find it again.
+
+    config.yaml  origins.json  environment.json  status.json  log.txt  metrics.jsonl
+    checkpoints/step-0002000/  checkpoints/last   samples/   results/   report.html   tensorboard/
+
+A folder is a run when it has status.json. Nothing here knows what is inside a checkpoint.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import yaml
+
+from muse_core.errors import ExitCode, MuseError
+from muse_core.files import free_name, read_json, write_atomically, write_json, written_aside
+from muse_core.machine import environment, without_secrets
+from muse_core.progress import Progress, Tracker
+
+State = Literal["running", "finished", "failed", "interrupted"]
+
+
+@dataclass(frozen=True)
+class Status:
+    """How a run is doing; `details` holds numbers worth listing, such as the best score."""
+
+    state: State = "running"
+    stage: int | None = None
+    size: str | None = None
+    step: int = 0
+    steps: int | None = None
+    error: str | None = None
+    hint: str | None = None
+    exit_code: int | None = None
+    started: str = ""
+    updated: str = ""
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """One run on disk. Only the first process of a run writes to it."""
+
+    path: Path
+
+    @classmethod
+    def create(
+        cls,
+        path: Path,
+        settings: Mapping[str, Any],
+        origins: Mapping[str, str],
+        *,
+        overwrite: bool = False,
+        stage: int | None = None,
+        size: str | None = None,
+        steps: int | None = None,
+    ) -> Self:
+        """Begin a run: the folder with its settings, where they came from, and this machine.
+
+        Raises:
+            MuseError: the folder is not empty and `overwrite` is off, or what is in it is not a run.
+        """
+        if path.exists() and not path.is_dir():
+            raise MuseError(f"{path} is a file, a run needs a folder", hint=f"--out {free_name(path)}")
+        if path.is_dir() and any(path.iterdir()):
+            _make_room(path, overwrite)
+        run = cls(path)
+        run.write_settings(settings, origins)
+        write_json(path / "environment.json", environment())
+        now = _now()
+        run._write_status(Status(stage=stage, size=size, steps=steps, started=now, updated=now))
+        return run
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """Use an existing run.
+
+        Raises:
+            MuseError: `path` is not a run folder.
+        """
+        if not is_run(path):
+            raise MuseError(f"{path} is not a run: it has no status.json", hint="muse ls runs")
+        return cls(path)
+
+    def write_settings(self, settings: Mapping[str, Any], origins: Mapping[str, str]) -> None:
+        """Write config.yaml, which `muse train --config` accepts, and which layer set each key."""
+        write_atomically(self.path / "config.yaml", yaml.safe_dump(dict(settings), sort_keys=False, allow_unicode=True))
+        write_json(self.path / "origins.json", dict(origins))
+
+    def settings(self) -> dict[str, Any]:
+        """Read config.yaml back."""
+        try:
+            document = yaml.safe_load((self.path / "config.yaml").read_text(encoding="utf-8"))
+        except (OSError, yaml.YAMLError) as error:
+            raise MuseError(f"{self.path / 'config.yaml'} cannot be read: {error}") from None
+        if not isinstance(document, dict):
+            raise MuseError(f"{self.path / 'config.yaml'} does not hold settings")
+        return document
+
+    @property
+    def status(self) -> Status:
+        """Read status.json; keys written by a newer muse are kept in `details`."""
+        document = read_json(self.path / "status.json")
+        known = {name: document.pop(name) for name in Status.__dataclass_fields__ if name in document}
+        known["details"] = {**known.get("details", {}), **document}
+        return Status(**known)
+
+    def update(self, *, step: int | None = None, **details: Any) -> None:
+        """Note the step that was reached, and numbers worth listing."""
+        old = self.status
+        self._write_status(replace(old, step=old.step if step is None else step, details={**old.details, **details}))
+
+    def resume(self) -> None:
+        """Say that the run goes on."""
+        self._write_status(replace(self.status, state="running", error=None, hint=None, exit_code=None))
+
+    def finish(self, step: int, **details: Any) -> None:
+        """Say that the run did what it was asked."""
+        old = self.status
+        self._write_status(replace(old, state="finished", step=step, exit_code=0, details={**old.details, **details}))
+
+    def fail(self, error: BaseException) -> None:
+        """Record why the run stopped, with the exit code that its command must end with."""
+        if isinstance(error, MuseError):
+            what, hint, code = error.what, error.hint, error.exit_code
+        else:
+            what, hint, code = f"{type(error).__name__}: {error}", None, int(ExitCode.BUG)
+        self._write_status(replace(self.status, state="failed", error=without_secrets(what), hint=hint, exit_code=code))
+
+    def interrupt(self, exit_code: int = ExitCode.INTERRUPTED) -> None:
+        """Record that somebody stopped it; it can be resumed."""
+        hint = f"muse train --resume {self.path}"
+        self._write_status(replace(self.status, state="interrupted", hint=hint, exit_code=int(exit_code)))
+
+    def _write_status(self, status: Status) -> None:
+        write_json(self.path / "status.json", asdict(replace(status, updated=_now())))
+
+    def log(self, text: str, rank: int = 0) -> None:
+        """Append a line to log.txt, or log-N.txt for the other processes."""
+        with (self.path / ("log.txt" if rank == 0 else f"log-{rank}.txt")).open("a", encoding="utf-8") as file:
+            file.write(f"{_now()} {without_secrets(text)}\n")
+
+    def append_metrics(self, record: Mapping[str, Any]) -> None:
+        """Append one record, which has a "step", to metrics.jsonl."""
+        with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(dict(record)) + "\n")
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """Read metrics.jsonl; a last line that was cut short is left out."""
+        path = self.path / "metrics.jsonl"
+        if not path.exists():
+            return []
+        lines = path.read_text(encoding="utf-8").splitlines()
+        return [json.loads(line) for i, line in enumerate(lines) if i + 1 < len(lines) or _is_json(line)]
+
+    def cut_metrics(self, step: int) -> None:
+        """Drop what was recorded after `step`, so that a resumed run tells each step once."""
+        kept = [json.dumps(record) + "\n" for record in self.metrics() if record["step"] <= step]
+        write_atomically(self.path / "metrics.jsonl", "".join(kept))
+
+    def result_path(self, name: str) -> Path:
+        """Return where the scores of a command go, as in results/eval.json."""
+        return self.path / "results" / f"{name}.json"
+
+    def sample_path(self, step: int) -> Path:
+        """Return where the samples of a step go."""
+        return self.path / "samples" / f"{_step_name(step)}.png"
+
+    @contextmanager
+    def checkpoint(self, step: int, keep: int | None = None) -> Iterator[Path]:
+        """Fill the checkpoint of `step`; once complete it becomes `last`, and older ones beyond `keep` go."""
+        with written_aside(self.path / "checkpoints" / _step_name(step)) as folder:
+            yield folder
+        write_atomically(self.path / "checkpoints" / "last", _step_name(step) + "\n")
+        if keep is not None:
+            for old in self.checkpoints()[: -max(keep, 1)]:
+                shutil.rmtree(old)
+
+    def checkpoints(self) -> list[Path]:
+        """List complete checkpoints, oldest step first."""
+        return sorted(p for p in (self.path / "checkpoints").glob("step-*") if p.is_dir())
+
+    def last_checkpoint(self) -> Path | None:
+        """Return the checkpoint that `last` names, or else the highest step."""
+        pointer = self.path / "checkpoints" / "last"
+        if pointer.is_file():
+            named = pointer.parent / pointer.read_text(encoding="utf-8").strip()
+            if named.is_dir():
+                return named
+        complete = self.checkpoints()
+        return complete[-1] if complete else None
+
+
+def _step_name(step: int) -> str:
+    return f"step-{step:07d}"
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _is_json(line: str) -> bool:
+    try:
+        json.loads(line)
+    except ValueError:
+        return False
+    return True
+
+
+def _make_room(path: Path, overwrite: bool) -> None:
+    ways = [f"--out {free_name(path)}"]
+    if is_run(path):
+        ways = [f"--resume {path} to go on with it", "--overwrite to empty it", ways[0]]
+    if not overwrite or not is_run(path):
+        what = f"{path} is not empty" if is_run(path) else f"{path} is not empty and is not a run"
+        raise MuseError(what, hint=", or ".join(ways))
+    for entry in path.iterdir():
+        shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
+
+
+def runs_dir() -> Path:
+    """Return the folder of new runs: $MUSE_RUNS, or `runs` here."""
+    return Path(os.environ.get("MUSE_RUNS") or "runs")
+
+
+def new_path(stage: int | str, size: str, where: Path | None = None) -> Path:
+    """Return a name that is free, as in runs/1b-stage2-20261123-1432."""
+    return free_name((where or runs_dir()) / f"{size}-stage{stage}-{datetime.now():%Y%m%d-%H%M}")
+
+
+def is_run(path: Path) -> bool:
+    """Say whether a folder is a run."""
+    return (path / "status.json").is_file()
+
+
+def is_checkpoint(path: Path) -> bool:
+    """Say whether a folder is one checkpoint."""
+    return (path / "state.json").is_file() or (path / "model.safetensors").is_file()
+
+
+def list_runs(where: Path | None = None) -> list[RunFolder]:
+    """List the runs in a folder, up to two levels deep, the one updated last first."""
+    root = where or runs_dir()
+    found = {status.parent for pattern in ("*/status.json", "*/*/status.json") for status in root.glob(pattern)}
+    return sorted(map(RunFolder, found), key=lambda run: (run.status.updated, str(run.path)), reverse=True)
+
+
+def newest_finished(where: Path | None = None, stage: int | None = None, size: str | None = None) -> RunFolder | None:
+    """Return the finished run updated last that has a checkpoint, of one stage and size if asked."""
+    for run in list_runs(where):
+        status = run.status
+        fits = stage in (None, status.stage) and size in (None, status.size)
+        if fits and status.state == "finished" and run.last_checkpoint():
+            return run
+    return None
+
+
+def find(where: str | Path) -> Path:
+    """Return the checkpoint folder meant by "latest", a run folder or a checkpoint folder.
+
+    Raises:
+        MuseError: there is none; the hint says how to get one.
+    """
+    if str(where) == "latest":
+        return _latest()
+    path = Path(where)
+    if is_run(path):
+        return _last_of(RunFolder(path))
+    if is_checkpoint(path):
+        return path
+    what = "holds neither a run nor a checkpoint" if path.exists() else "does not exist"
+    raise MuseError(f"{path} {what}", hint="muse ls runs")
+
+
+def _latest() -> Path:
+    newest = newest_finished()
+    if newest is None:
+        raise MuseError(
+            f"there is no finished run in {runs_dir()}", hint="make one with `muse demo`, or name a --checkpoint"
+        )
+    return _last_of(newest)
+
+
+def _last_of(run: RunFolder) -> Path:
+    checkpoint = run.last_checkpoint()
+    if checkpoint is None:
+        raise MuseError(f"{run.path} has no checkpoint yet (it is {run.status.state} at step {run.status.step})")
+    return checkpoint
+
+
+@dataclass(frozen=True)
+class Logged:
+    """Progress that is also written to the run's log."""
+
+    inner: Progress
+    run: RunFolder
+    rank: int = 0
+
+    def say(self, text: str) -> None:
+        """Tell a line and log it."""
+        self.run.log(text, self.rank)
+        self.inner.say(text)
+
+    def warn(self, text: str) -> None:
+        """Tell a warning and log it."""
+        self.run.log(f"warning: {text}", self.rank)
+        self.inner.warn(text)
+
+    def track(self, what: str, total: int) -> AbstractContextManager[Tracker]:
+        """Pass a piece of work on; its ticks are not logged."""
+        return self.inner.track(what, total)
