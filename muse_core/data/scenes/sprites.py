@@ -6,7 +6,7 @@ The sheets are made by `build_artwork.py`; reading them needs Pillow and numpy o
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from importlib.resources import files
 
 import numpy as np
@@ -37,7 +37,7 @@ class Designer:
 DESIGNERS: tuple[Designer, ...] = (
     Designer("noto", "Noto Emoji", "Google LLC", "Apache-2.0", "https://github.com/googlefonts/noto-emoji"),
     Designer("twemoji", "Twemoji", "Twitter, Inc and contributors", "CC-BY-4.0", "https://github.com/jdecked/twemoji"),
-    Designer("fxemoji", "FxEmojis", "Mozilla Foundation", "Apache-2.0", "https://github.com/mozilla/fxemoji"),
+    Designer("fxemoji", "FxEmojis", "Mozilla Foundation", "CC-BY-4.0", "https://github.com/mozilla/fxemoji"),
     Designer("emojitwo", "EmojiTwo", "Emoji One and EmojiTwo", "CC-BY-4.0", "https://github.com/EmojiTwo/emojitwo"),
     Designer(
         "streamline",
@@ -57,7 +57,7 @@ DESIGNERS: tuple[Designer, ...] = (
 )
 
 
-@lru_cache(maxsize=None)
+@cache
 def load_sheet(vendor: str) -> NDArray[np.uint8]:
     """The sprites of one designer, (98, 48, 48, 4) uint8 straight RGBA; a class that is not drawn is transparent."""
     known = [designer.name for designer in DESIGNERS]
@@ -72,9 +72,9 @@ def load_sheet(vendor: str) -> NDArray[np.uint8]:
     return sheet
 
 
-@lru_cache(maxsize=None)
+@cache
 def available(vendor: str) -> NDArray[np.bool_]:
     """Which classes a designer has drawn, (98,) bool."""
-    drawn: NDArray[np.bool_] = load_sheet(vendor)[..., 3].any(axis=(1, 2))
+    drawn = np.asarray(load_sheet(vendor)[..., 3].any(axis=(1, 2)))
     drawn.flags.writeable = False
     return drawn

@@ -31,9 +31,9 @@ class SceneClass:
 
 _TABLE = {
     "animal": """
-        cat 1f431 a cat; dog 1f436 a dog; mouse 1f42d a mouse; rabbit 1f430 a rabbit; fox 1f98a a fox; bear 1f43b a bear;
-        panda 1f43c a panda; koala 1f428 a koala; tiger 1f42f a tiger; lion 1f981 a lion; cow 1f42e a cow; pig 1f437 a pig;
-        frog 1f438 a frog; monkey 1f435 a monkey; chicken 1f414 a chicken; penguin 1f427 a penguin; owl 1f989 an owl;
+        cat 1f431 a cat; dog 1f436 a dog; mouse 1f42d a mouse; rabbit 1f430 a rabbit; fox 1f98a a fox;
+        bear 1f43b a bear; panda 1f43c a panda; koala 1f428 a koala; tiger 1f42f a tiger; lion 1f981 a lion;
+        cow 1f42e a cow; pig 1f437 a pig; frog 1f438 a frog; monkey 1f435 a monkey; chicken 1f414 a chicken; penguin 1f427 a penguin; owl 1f989 an owl;
         unicorn 1f984 a unicorn; bee 1f41d a bee; ladybug 1f41e a ladybug; butterfly 1f98b a butterfly;
         turtle 1f422 a turtle; snake 1f40d a snake; octopus 1f419 an octopus; crab 1f980 a crab; whale 1f433 a whale;
         elephant 1f418 an elephant; snail 1f40c a snail""",
@@ -50,7 +50,8 @@ _TABLE = {
         snowman 26c4 a snowman; fire 1f525 a fire""",
     "vehicle": """
         car 1f697 a car; taxi 1f695 a taxi; bus 1f68c a bus; bicycle 1f6b2 a bicycle; rocket 1f680 a rocket;
-        sailboat 26f5 a sailboat; firetruck 1f692 a fire truck; tractor 1f69c a tractor; helicopter 1f681 a helicopter""",
+        sailboat 26f5 a sailboat; firetruck 1f692 a fire truck; tractor 1f69c a tractor;
+        helicopter 1f681 a helicopter""",
     "object": """
         soccerball 26bd a soccer ball; basketball 1f3c0 a basketball; guitar 1f3b8 a guitar; drum 1f941 a drum;
         umbrella 2602 an umbrella; balloon 1f388 a balloon; gift 1f381 a gift; lightbulb 1f4a1 a light bulb;
