@@ -1,0 +1,120 @@
+"""Every number with the conditions it was measured under, and those with a fingerprint."""
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypedDict
+
+from muse_core import __version__
+from muse_core.files import write_json
+
+Value = str | int | float | bool | None | Sequence["Value"] | Mapping[str, "Value"]
+Row = Mapping[str, str | int | float | None]
+
+
+class Counts(TypedDict):
+    """How many samples a number rests on, and how many were left out for which reason."""
+
+    seen: int
+    skipped: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """Everything that could change a number.
+
+    fields: what all numbers of a result share: data, images, size, resize, crop, precision, recipe ...
+    metrics: what only one metric depends on, by metric: its extractor, its window.
+    """
+
+    fields: Mapping[str, Value]
+    metrics: Mapping[str, Mapping[str, Value]] = field(default_factory=dict)
+
+    @property
+    def fingerprint(self) -> str:
+        """First 12 hex digits of the sha256 of everything written here as canonical JSON."""
+        return _fingerprint({"fields": self.fields, "metrics": self.metrics})
+
+    def column(self, metric: str) -> str:
+        """Fingerprint of what this metric depends on: two numbers may share a column only when these are equal.
+
+        It does not change when other metrics are measured beside it.
+        """
+        return _fingerprint({"fields": self.fields, "metric": self.metrics.get(metric, {})})
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields, the metrics' own under "metrics", and the fingerprint."""
+        own = {"metrics": dict(self.metrics)} if self.metrics else {}
+        return {**self.fields, **own, "fingerprint": self.fingerprint}
+
+
+def _fingerprint(document: Mapping[str, Any]) -> str:
+    canonical = json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Named numbers with everything needed to believe them.
+
+    Args:
+        command: what measured them: "eval", "zeroshot", "probe linear" ...
+        tokenizer: name of what was measured.
+        metrics: the numbers. Fractions are fractions, not per cent.
+        protocol: under which conditions.
+        counts: samples seen, and skipped by reason.
+        baselines: the same numbers for something that needs no learning, by baseline: chance, distance only ...
+        tables: rows worth showing, by title: per class, per layer, the sweep.
+        notes: sentences that belong beside the numbers.
+        not_measured: metric -> why it is missing.
+        seconds: by the clock.
+        checkpoint: path, step, sha256 of what was measured, when it came from a file.
+    """
+
+    command: str
+    tokenizer: str
+    metrics: Mapping[str, float]
+    protocol: Protocol
+    counts: Counts
+    baselines: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    tables: Mapping[str, Sequence[Row]] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+    not_measured: Mapping[str, str] = field(default_factory=dict)
+    seconds: float = 0.0
+    checkpoint: Mapping[str, str | int | None] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what `--json` prints. A number that is not finite becomes null: JSON has no infinity."""
+        document = {
+            "command": self.command,
+            "muse": __version__,
+            "tokenizer": self.tokenizer,
+            "checkpoint": self.checkpoint,
+            "protocol": self.protocol.to_json(),
+            "columns": {name: self.protocol.column(name) for name in self.metrics},
+            "metrics": self.metrics,
+            "baselines": self.baselines,
+            "counts": self.counts,
+            "tables": self.tables,
+            "notes": self.notes,
+            "not_measured": self.not_measured,
+            "seconds": round(self.seconds, 3),
+        }
+        return {key: _plain(value) for key, value in document.items()}
+
+    def save(self, path: Path) -> None:
+        """Write `to_json()` to a file, complete or not at all."""
+        write_json(path, self.to_json())
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): _plain(entry) for key, entry in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [_plain(entry) for entry in value]
+    return value
