@@ -1,0 +1,81 @@
+"""The backbone and the text tower of the pack, trained together as a small CLIP.
+
+Two terms: the contrastive loss of CLIP, and a word loss (which words does the caption hold?), which gives each image
+a full target even in a small batch. Most steps see a random part of the tokens (as in FLIP), the last ones all.
+"""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from muse_core.data.scenes import WORDS
+from muse_core.model.images import imagenet_normalize
+from muse_core.model.text import WordTokenizer
+from muse_core.model.weights import tiny
+from muse_core.training.foundation.export import export_part, read_out
+from muse_core.training.foundation.loop import Recipe, fit
+from muse_core.training.foundation.stream import SceneBatch
+
+RECIPE = Recipe(steps=7_000, batch_size=128, lr=2e-3)
+WORD_WEIGHT = 0.3
+PHASES = ((0.70, 64), (0.94, 128), (1.01, 256))
+"""Up to this part of the training, this many of the 256 tokens are seen."""
+
+
+class CaptionModel(nn.Module):
+    """Backbone, text tower, and the heads that join them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tokenizer = WordTokenizer(WORDS, tiny.CONTEXT)
+        self.backbone = tiny.new_backbone()
+        nn.init.trunc_normal_(self.backbone.embeddings.position_embeddings, std=0.02)
+        self.text = tiny.new_text(len(self.tokenizer))
+        self.projection = nn.Linear(tiny.WIDTH, tiny.WIDTH, bias=False)
+        self.words = nn.Linear(tiny.WIDTH, len(self.tokenizer))
+        self.logit_scale = nn.Parameter(torch.tensor(2.6592))
+
+    def pooled(self, images: Tensor, keep: int) -> Tensor:
+        """Mean of `keep` random patch tokens after the backbone, (B, D)."""
+        hidden = self.backbone.embeddings(imagenet_normalize(images))
+        patches = hidden.shape[1] - 1
+        if keep < patches:
+            chosen = torch.rand(len(images), patches).argsort(1)[:, :keep] + 1
+            kept = hidden.gather(1, chosen[..., None].expand(-1, -1, hidden.shape[-1]))
+            hidden = torch.cat((hidden[:, :1], kept), dim=1)
+        tokens: Tensor = self.backbone.encoder(hidden).last_hidden_state[:, 1:]
+        return tokens.mean(1)
+
+    def forward(self, batch: SceneBatch, progress: float) -> dict[str, Tensor]:
+        """Return the two losses of a batch."""
+        keep = next(count for end, count in PHASES if progress < end)
+        pooled = self.pooled(batch.images, keep)
+        ids = self.tokenizer(batch.captions)
+        image = functional.normalize(self.projection(pooled), dim=-1)
+        text = functional.normalize(self.text(input_ids=ids).text_embeds, dim=-1)
+        logits = self.logit_scale.clamp(max=4.6052).exp() * image @ text.T
+        same = (ids[:, None] == ids[None]).all(-1) & ~torch.eye(len(ids), dtype=torch.bool)
+        logits = logits.masked_fill(same, float("-inf"))
+        target = torch.arange(len(ids))
+        contrast = (functional.cross_entropy(logits, target) + functional.cross_entropy(logits.T, target)) / 2
+        present = torch.zeros(len(ids), len(self.tokenizer)).scatter_(1, ids, 1.0)
+        present[:, : self.tokenizer.FIRST_WORD] = 0
+        words = functional.binary_cross_entropy_with_logits(self.words(pooled), present, reduction="none")
+        return {"contrastive": contrast, "words": WORD_WEIGHT * words.sum(1).mean() / 4}
+
+
+def train(folder: Path, recipe: Recipe = RECIPE) -> CaptionModel:
+    """Train backbone and text tower, continuing from `folder`."""
+    model = CaptionModel()
+    fit(model, model, recipe, folder, report=lambda _: read_out(model))
+    return model
+
+
+def export(model: CaptionModel, pack: Path) -> None:
+    """Write both towers in the published layouts."""
+    export_part(model.backbone, pack / "backbone")
+    export_part(model.text, pack / "text", words=WORDS)
+    heads = {"weight": model.projection.weight, "logit_scale": model.logit_scale}
+    export_part(heads, pack / "backbone", name="projection")
