@@ -133,10 +133,11 @@ class RunFolder:
             what, hint, code = f"{type(error).__name__}: {error}", None, int(ExitCode.BUG)
         self._write_status(replace(self.status, state="failed", error=without_secrets(what), hint=hint, exit_code=code))
 
-    def interrupt(self, exit_code: int = ExitCode.INTERRUPTED) -> None:
-        """Record that somebody stopped it; it can be resumed."""
+    def interrupt(self, error: KeyboardInterrupt) -> None:
+        """Record that somebody stopped it, by Ctrl-C or SIGTERM; it can be resumed."""
+        code = getattr(error, "exit_code", int(ExitCode.INTERRUPTED))
         hint = f"muse train --resume {self.path}"
-        self._write_status(replace(self.status, state="interrupted", hint=hint, exit_code=int(exit_code)))
+        self._write_status(replace(self.status, state="interrupted", hint=hint, exit_code=code))
 
     def _write_status(self, status: Status) -> None:
         write_json(self.path / "status.json", asdict(replace(status, updated=_now())))

@@ -21,7 +21,7 @@ BEHAVIOUR = (
 # Which setting a general variable stands for; the first that a command has.
 GENERAL: Mapping[str, tuple[Path, ...]] = {
     "MUSE_DATA": (("data", "train"), ("data",)),
-    "MUSE_DEVICES": (("run", "devices"), ("devices",)),
+    "MUSE_DEVICES": (("training", "devices"), ("devices",)),
     "MUSE_PRECISION": (("training", "precision"), ("precision",)),
     "MUSE_SEED": (("run", "seed"), ("seed",)),
 }

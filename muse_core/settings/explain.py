@@ -123,8 +123,8 @@ def _sentence(key: str, details: list[ErrorDetails], known: list[str], origin: M
     if first["type"] == "missing":
         return f"{key}: is needed and was not given"
     rules = " or ".join(dict.fromkeys(_rule(detail) for detail in details))
-    if not key:
-        return f"the settings contradict each other: {rules}"
+    if first["type"] == "value_error" and not isinstance(first["input"], str | int | float | None):
+        return rules  # a rule between settings names the keys itself
     value = plain(first["input"])
     return f"{key}: {rules}, got {value!r}{source}"
 

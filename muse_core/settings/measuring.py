@@ -1,0 +1,58 @@
+"""The settings of the commands that use a tokenizer: `eval`, `zeroshot`, `probe`, `infer`, `attn-viz`."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from muse_core.settings.section import Section
+
+Positive = Annotated[int, Field(gt=0)]
+DEVICES = "auto, cpu, mps, or the index of a GPU"
+DATA = "shards: folder, pattern or URL; `demo:val` makes held-out scenes; empty: demo:val"
+
+
+class MeasureSettings(Section):
+    """What every measurement needs."""
+
+    data: str | None = Field(None, description=DATA)
+    limit: Positive | None = Field(None, description="use this many images; the score is marked partial")
+    batch_size: Positive = Field(64, description="images at a time")
+    devices: str = Field("auto", description=DEVICES)
+
+
+class EvalSettings(MeasureSettings):
+    """Settings of `muse eval`."""
+
+    metrics: tuple[str, ...] = Field((), description="names from `muse ls metrics`; empty: all that can be measured")
+
+
+class ZeroshotSettings(MeasureSettings):
+    """Settings of `muse zeroshot`."""
+
+    classes: str | None = Field(None, description="file with one class name per line; empty: those of the data")
+    templates: str | None = Field(None, description="file with one sentence per line and {} for the class")
+
+
+class ProbeSettings(MeasureSettings):
+    """Settings that all probes share."""
+
+    train_data: str | None = Field(None, description="what a probe learns from; empty: demo")
+    train_limit: Positive | None = Field(None, description="learn from this many images")
+
+
+class InferSettings(Section):
+    """Settings of `muse infer`."""
+
+    size_px: Positive | Literal["native"] | None = Field(
+        None, description="short side in pixels; empty: at most twice the training size"
+    )
+    devices: str = Field("auto", description=DEVICES)
+
+
+class AttentionSettings(InferSettings):
+    """Settings of `muse attn-viz`."""
+
+    layer: int | Literal["last", "all"] = Field("last", description="which synergistic block")
+    head: int | Literal["mean", "all"] = Field("mean", description="which head")
+    style: Literal["overlay", "grid"] = "overlay"
+    teacher: bool = Field(False, description="add the teacher's map and the agreement")
