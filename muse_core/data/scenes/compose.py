@@ -234,7 +234,7 @@ def _pattern(rng: np.random.Generator, size: int, texture: str) -> NDArray[np.fl
         return np.zeros((size, size), np.float32)
     if texture == "noisy":
         cell = max(1, size // 64)
-        grains = rng.standard_normal((-(-size // cell),) * 2, np.float32) / 2
+        grains = np.asarray(rng.standard_normal((-(-size // cell),) * 2, np.float32) / 2, np.float32)
         return np.repeat(np.repeat(grains, cell, 0), cell, 1)[:size, :size]
     angle, period = rng.uniform(0, 2 * np.pi), rng.uniform(0.12, 0.30)
     along, across = _axes(size, float(angle))

@@ -33,7 +33,8 @@ _TABLE = {
     "animal": """
         cat 1f431 a cat; dog 1f436 a dog; mouse 1f42d a mouse; rabbit 1f430 a rabbit; fox 1f98a a fox;
         bear 1f43b a bear; panda 1f43c a panda; koala 1f428 a koala; tiger 1f42f a tiger; lion 1f981 a lion;
-        cow 1f42e a cow; pig 1f437 a pig; frog 1f438 a frog; monkey 1f435 a monkey; chicken 1f414 a chicken; penguin 1f427 a penguin; owl 1f989 an owl;
+        cow 1f42e a cow; pig 1f437 a pig; frog 1f438 a frog; monkey 1f435 a monkey; chicken 1f414 a chicken;
+        penguin 1f427 a penguin; owl 1f989 an owl;
         unicorn 1f984 a unicorn; bee 1f41d a bee; ladybug 1f41e a ladybug; butterfly 1f98b a butterfly;
         turtle 1f422 a turtle; snake 1f40d a snake; octopus 1f419 an octopus; crab 1f980 a crab; whale 1f433 a whale;
         elephant 1f418 an elephant; snail 1f40c a snail""",

@@ -1,0 +1,133 @@
+"""What travels from shards to the model: a sample, a note that one was skipped, a batch.
+
+Letters: H, W sides of a picture, S side after the transform, B samples in a batch.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from muse_core.errors import ExitCode, MuseError
+
+UNKNOWN_LABEL = -1
+"""Label of a sample that carries no class."""
+
+UNKNOWN_MASK = 255
+"""Mask value where nothing is known: in batches in which only some samples carry a mask."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One decoded sample.
+
+    image: (H, W, 3) uint8 RGB. caption: empty when there is none. label: class index or `UNKNOWN_LABEL`.
+    mask: (H, W) uint8 of raw label values, or None.
+    """
+
+    key: str
+    image: NDArray[np.uint8]
+    caption: str = ""
+    label: int = UNKNOWN_LABEL
+    mask: NDArray[np.uint8] | None = None
+
+
+@dataclass(frozen=True)
+class Skip:
+    """A sample that was passed over, and why. error: it is damaged, rather than filtered out on request."""
+
+    reason: str
+    key: str
+    error: bool = True
+
+
+@dataclass
+class Skips:
+    """How many samples were read and how many passed over, by reason, with the first key of each reason."""
+
+    seen: int = 0
+    errors: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)
+    examples: dict[str, str] = field(default_factory=dict)
+
+    def note(self, item: Sample | Skip) -> None:
+        """Count one item of a source."""
+        self.seen += 1
+        if isinstance(item, Skip):
+            self.errors += item.error
+            self.reasons[item.reason] += 1
+            self.examples.setdefault(item.reason, item.key)
+
+    def merge(self, other: Skips) -> None:
+        """Add the counts of another reader."""
+        self.seen += other.seen
+        self.errors += other.errors
+        self.reasons.update(other.reasons)
+        self.examples = {**other.examples, **self.examples}
+
+    def copy(self) -> Skips:
+        """The counts as they are now."""
+        return replace(self, reasons=Counter(self.reasons), examples=dict(self.examples))
+
+    def refuse_many(self, limit: float, least: int = 1000) -> None:
+        """Stop the run when, after `least` samples, more than a fraction `limit` was damaged."""
+        if self.seen >= least and self.errors > limit * self.seen:
+            found = "; ".join(f"{n} x {reason} (first: {self.examples[reason]})" for reason, n in self.reasons.items())
+            raise MuseError(
+                f"{self.errors} of {self.seen} samples could not be used, more than the allowed {limit:.1%}: {found}",
+                hint="muse inspect the shards, or raise the limit: --set data.limit_errors=0.05",
+                exit_code=ExitCode.STOPPED,
+            )
+
+
+@dataclass
+class Batch:
+    """What a training or evaluation step sees.
+
+    images: (B, 3, S, S) float32 in [0, 1]. labels: (B,) int64. masks: (B, S, S) uint8, or None when no sample has one.
+    cursor: for each lane this process reads, how many raw samples it had consumed after this batch; given to `Batches`
+    it makes reading continue behind this batch. skipped, examples: samples passed over since reading began, by reason,
+    and the first key of each.
+    """
+
+    images: Tensor
+    captions: list[str]
+    labels: Tensor
+    masks: Tensor | None
+    keys: list[str]
+    cursor: dict[int, int] = field(default_factory=dict)
+    skipped: dict[str, int] = field(default_factory=dict)
+    examples: dict[str, str] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The same batch with its tensors on a device."""
+        masks = None if self.masks is None else self.masks.to(device, non_blocking=True)
+        images, labels = self.images.to(device, non_blocking=True), self.labels.to(device, non_blocking=True)
+        return replace(self, images=images, labels=labels, masks=masks)
+
+
+def collate(samples: list[Sample], cursor: dict[int, int] | None = None, skips: Skips | None = None) -> Batch:
+    """Stack samples whose pictures have one size."""
+    images = torch.from_numpy(np.stack([one.image for one in samples]))
+    masks = None
+    if any(one.mask is not None for one in samples):
+        unknown = np.full(samples[0].image.shape[:2], UNKNOWN_MASK, np.uint8)
+        masks = torch.from_numpy(np.stack([unknown if one.mask is None else one.mask for one in samples]))
+    return Batch(
+        images=images.permute(0, 3, 1, 2).to(torch.float32).div_(255).contiguous(),
+        captions=[one.caption for one in samples],
+        labels=torch.tensor([one.label for one in samples], dtype=torch.int64),
+        masks=masks,
+        keys=[one.key for one in samples],
+        cursor=cursor or {},
+        skipped=dict(skips.reasons) if skips else {},
+        examples=dict(skips.examples) if skips else {},
+    )

@@ -1,0 +1,98 @@
+"""Where samples come from: one interface for built-in scenes and for shards, read in lanes.
+
+A lane is a fixed logical reader, independent of processes and workers. It is an endless, deterministic sequence with
+exactly one item per raw sample: a `Sample`, or a `Skip` where one was damaged. A lane and a count are therefore all
+that is needed to continue at the exact next sample.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import count as count_from
+from typing import Protocol, runtime_checkable
+
+from muse_core.data.sample import Sample, Skip
+from muse_core.data.scenes import scene_at
+from muse_core.data.scenes.splits import find_split
+from muse_core.errors import ExitCode, MuseError
+
+Item = Sample | Skip
+
+SCENE_SIZE = 64
+SCENE_COUNT = 2000
+_SEED_STRIDE = 10**7  # each run seed gets its own stretch of scenes: ten million before it meets the next
+
+
+@runtime_checkable
+class Source(Protocol):
+    """Anything that can be read in lanes for training and once for evaluation.
+
+    name: as it was asked for. fields: what samples carry, of image, caption, label, mask.
+    count: samples that `once` yields in all, None when that is not known without reading.
+    max_lanes: how many lanes it can feed, None for any number.
+    """
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
+    @property
+    def fields(self) -> frozenset[str]: ...  # noqa: D102
+    @property
+    def count(self) -> int | None: ...  # noqa: D102
+    @property
+    def max_lanes(self) -> int | None: ...  # noqa: D102
+
+    def lane(self, index: int, lanes: int, *, seed: int, start: int = 0) -> Iterator[Item]:
+        """Lane `index` of `lanes` from raw sample `start` on, for ever: one item per raw sample."""
+        ...
+
+    def once(self, index: int = 0, readers: int = 1) -> Iterator[Item]:
+        """Every raw sample once, in order; reader `index` of `readers` gets every `readers`-th from `index` on."""
+        ...
+
+
+class SceneSource:
+    """Built-in scenes: fresh for ever when read in lanes, the first `count` of the split when read once."""
+
+    fields = frozenset({"image", "caption", "label", "mask"})
+    max_lanes = None
+
+    def __init__(self, split: str = "train", *, size: int = SCENE_SIZE, count: int = SCENE_COUNT) -> None:
+        self.split, self.size, self.count = split, size, count
+        self.name = f"demo:{split}"
+        self._capacity = find_split(split).capacity
+
+    def lane(self, index: int, lanes: int, *, seed: int, start: int = 0) -> Iterator[Item]:
+        """Scene `index + lanes * position`, shifted to the stretch that belongs to the seed."""
+        first = seed * _SEED_STRIDE + index
+        for position in count_from(start):
+            yield self._sample((first + lanes * position) % self._capacity)
+
+    def once(self, index: int = 0, readers: int = 1) -> Iterator[Item]:
+        """Scenes 0 to `count` of the split."""
+        for scene in range(index, self.count, readers):
+            yield self._sample(scene)
+
+    def _sample(self, index: int) -> Sample:
+        scene = scene_at(self.split, index, self.size)
+        return Sample(f"{self.split}-{index:09d}", scene.image, scene.caption, scene.label, scene.class_mask())
+
+
+def open_source(where: str, *, split: str = "train", size: int | None = None) -> Source:
+    """Open built-in scenes or shards.
+
+    Args:
+        where: "demo", "demo:SPLIT" or "demo:SPLIT:COUNT" for scenes; else a folder of tars (or of one folder of tars
+            per split), a tar, a glob, or a brace pattern such as "data/{000000..000127}.tar".
+        split: which split, where `where` does not say.
+        size: side of scenes in pixels; shards keep the size they were written with.
+    """
+    if where != "demo" and not where.startswith("demo:"):
+        from muse_core.data.shards import ShardSource
+
+        return ShardSource(where, split=split)
+    parts = where.split(":")
+    name = parts[1] if len(parts) > 1 else split
+    amount = parts[2] if len(parts) > 2 else str(SCENE_COUNT)
+    if len(parts) > 3 or not amount.isdecimal() or int(amount) < 1:
+        raise MuseError(f"'{where}' is not a set of scenes", hint="demo:val:2000", exit_code=ExitCode.USAGE)
+    return SceneSource(name, size=size or SCENE_SIZE, count=int(amount))
