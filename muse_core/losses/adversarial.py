@@ -1,0 +1,51 @@
+"""Hinge losses of the adversarial game, and LeCam's anchor that keeps the discriminator calm on little data."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from muse_core.losses.processes import mean_over_processes
+
+
+def hinge_discriminator(real: Tensor, fake: Tensor) -> Tensor:
+    """Return the discriminator's hinge loss on its logits for real and reconstructed images (any shape)."""
+    return 0.5 * (F.relu(1 - real.float()).mean() + F.relu(1 + fake.float()).mean())
+
+
+def hinge_generator(fake: Tensor) -> Tensor:
+    """Return the generator's loss: the higher the logits of its images, the better."""
+    return -fake.float().mean()
+
+
+class LeCam(nn.Module):
+    """LeCam regularisation (Tseng et al. 2021, arXiv 2104.03310) on batch-mean logits.
+
+    Keeps running means of the logits and asks that real logits stay near the running fake mean and the reverse.
+    The means are taken over all processes, are part of the state, and move in training mode only.
+
+    Args:
+        weight: how much the penalty counts.
+        decay: of the running means, which start at 0.
+    """
+
+    ema_real: Tensor
+    ema_fake: Tensor
+
+    def __init__(self, weight: float = 0.001, decay: float = 0.999) -> None:
+        super().__init__()
+        self.weight = weight
+        self.decay = decay
+        self.register_buffer("ema_real", torch.zeros(()))
+        self.register_buffer("ema_fake", torch.zeros(()))
+
+    def forward(self, real: Tensor, fake: Tensor) -> Tensor:
+        """Return the weighted penalty for these logits, then let the running means follow them."""
+        real_mean, fake_mean = real.float().mean(), fake.float().mean()
+        # Copies: the penalty's backward pass comes after the running means have moved.
+        ema_real, ema_fake = self.ema_real.clone(), self.ema_fake.clone()
+        penalty = F.relu(real_mean - ema_fake).square() + F.relu(ema_real - fake_mean).square()
+        if self.training:
+            means = mean_over_processes(torch.stack((real_mean, fake_mean)))
+            self.ema_real.lerp_(means[0], 1 - self.decay)
+            self.ema_fake.lerp_(means[1], 1 - self.decay)
+        return self.weight * penalty
