@@ -30,6 +30,8 @@ def imagenet_normalise(images: Tensor) -> Tensor:
 def resize_attention(attention: Tensor, source_grid: Grid, target_grid: Grid) -> Tensor:
     """Resample an attention map from one patch grid to another, bilinearly in the query and in the key plane.
 
+    Shrunk by more than 2, it is averaged over the area: bilinear sampling would skip patches, and what they attend to.
+
     Args:
         attention: (B, n, n) with n the number of patches of `source_grid`; rows are queries.
         source_grid: (h, w) of the map.
@@ -54,7 +56,8 @@ def resize_attention(attention: Tensor, source_grid: Grid, target_grid: Grid) ->
 
 def _resize_last(maps: Tensor, source: Grid, target: Grid) -> Tensor:
     planes = rearrange(maps, "b r (h w) -> b r h w", h=source[0])
-    return F.interpolate(planes, size=target, mode="bilinear", align_corners=False).flatten(-2)
+    skips = any(before > 2 * after for before, after in zip(source, target, strict=True))
+    return F.interpolate(planes, size=target, mode="bilinear", align_corners=False, antialias=skips).flatten(-2)
 
 
 class StructureTeacher:
