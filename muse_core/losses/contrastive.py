@@ -17,7 +17,7 @@ from muse_core.losses.processes import gather_rows
 
 @dataclass(frozen=True)
 class ContrastiveResult:
-    """The loss, and how many (image, caption) pairs of all processes were pushed apart for it."""
+    """The loss, and how many captions an image was pushed away from, on average over all processes, rounded down."""
 
     loss: Tensor
     negatives: int
@@ -75,22 +75,23 @@ def contrastive_loss(
     have = torch.ones(len(image), dtype=torch.int64, device=image.device) if positives is None else positives.long()
     captioned = gathered(have).bool()
     images, texts = gathered(image.float())[captioned], gathered(text.float())[captioned]  # M E
-    same = _same_caption(None if groups is None else gathered(groups)[captioned], len(images), image.device)
+    repeated = _repeated(None if groups is None else gathered(groups)[captioned], len(images), image.device)
 
-    scale = _CappedLog.apply(log_scale.float(), math.log(max_scale)).exp()
-    logits = scale * images @ texts.mT  # M M
-    logits = logits.masked_fill(same.fill_diagonal_(False), -math.inf)
+    scale: Tensor = _CappedLog.apply(log_scale.float(), math.log(max_scale)).exp()
+    with torch.autocast(image.device.type, enabled=False):  # at scale 100 half precision would round logits to 0.5
+        logits = (scale * images @ texts.mT).masked_fill(repeated, -math.inf)  # M M
     own = torch.arange(len(images), device=image.device)
-    # Sums over max(M, 1): a batch without any caption gives 0 with a gradient path, not nan.
+    count = max(len(images), 1)  # a batch without any caption costs 0 and has a gradient path, where a mean is nan
     both = F.cross_entropy(logits, own, reduction="sum") + F.cross_entropy(logits.mT, own, reduction="sum")
-    negatives = len(images) * (len(images) - 1) - int(same.sum())
-    return ContrastiveResult(both / (2 * max(len(images), 1)), negatives)
+    pairs = len(images) * (len(images) - 1) - int(repeated.sum())
+    return ContrastiveResult(both / (2 * count), negatives=pairs // count)
 
 
-def _same_caption(groups: Tensor | None, count: int, device: torch.device) -> Tensor:
+def _repeated(groups: Tensor | None, count: int, device: torch.device) -> Tensor:
+    """Mark the pairs (M, M) of different images with one caption."""
     if groups is None:
-        return torch.eye(count, dtype=torch.bool, device=device)
-    return groups[:, None] == groups[None, :]
+        return torch.zeros(count, count, dtype=torch.bool, device=device)
+    return (groups[:, None] == groups[None, :]).fill_diagonal_(False)
 
 
 class _CappedLog(torch.autograd.Function):

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from torchvision.models import vgg16
 
 from muse_core.errors import ExitCode, MuseError
-from muse_core.model.teacher import imagenet_normalise
+from muse_core.model.images import imagenet_normalize
 
 _VGG_TAPS = (3, 8, 15, 22, 29)  # relu1_2, 2_2, 3_3, 4_3, 5_3 in torchvision's vgg16().features
 _UNIT_FLOOR = 1e-10
@@ -124,7 +124,7 @@ class ConvNextLogits(_Frozen):
     def _logits(self, images: Tensor) -> Tensor:
         side = (_CONVNEXT_SIDE, _CONVNEXT_SIDE)
         resized = F.interpolate(images.float(), side, mode="bilinear", align_corners=False, antialias=True)
-        logits: Tensor = self.network(imagenet_normalise(resized))
+        logits: Tensor = self.network(imagenet_normalize(resized))
         return logits
 
 

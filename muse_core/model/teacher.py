@@ -13,18 +13,9 @@ from transformers import DINOv3ViTModel
 from transformers.models.dinov3_vit.modeling_dinov3_vit import DINOv3ViTAttention
 
 from muse_core.errors import MuseError
+from muse_core.model.images import imagenet_normalize
 
 Grid = tuple[int, int]
-
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
-
-
-def imagenet_normalise(images: Tensor) -> Tensor:
-    """Map RGB images (B, 3, H, W) in [0, 1] to the scale that ImageNet networks were trained on."""
-    mean = images.new_tensor(IMAGENET_MEAN).view(3, 1, 1)
-    std = images.new_tensor(IMAGENET_STD).view(3, 1, 1)
-    return (images - mean) / std
 
 
 def resize_attention(attention: Tensor, source_grid: Grid, target_grid: Grid) -> Tensor:
@@ -99,7 +90,7 @@ class StructureTeacher:
             (B, m, m) float32 without gradient; rows are queries and sum to 1.
         """
         with torch.no_grad():
-            pixels = self._whole_patches(imagenet_normalise(images))
+            pixels = self._whole_patches(imagenet_normalize(images))
             source = (pixels.shape[-2] // self.patch, pixels.shape[-1] // self.patch)
             weights = self._last_attention(pixels)
             patches = self._among_patches(weights, source[0] * source[1])

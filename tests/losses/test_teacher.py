@@ -6,7 +6,8 @@ from torch import Tensor, nn
 from transformers import DINOv3ViTConfig, DINOv3ViTModel
 
 from muse_core.errors import MuseError
-from muse_core.model.teacher import StructureTeacher, imagenet_normalise, resize_attention
+from muse_core.model.images import imagenet_normalize
+from muse_core.model.teacher import StructureTeacher, resize_attention
 
 CONFIG = DINOv3ViTConfig(
     hidden_size=16,
@@ -137,7 +138,7 @@ def test_a6_teacher_input_is_normalised_once(network: DINOv3ViTModel) -> None:
 def test_it_is_the_last_layers_patch_attention_averaged_over_heads(network: DINOv3ViTModel) -> None:
     teacher, pixels = StructureTeacher(network), images(2, 3, 32, 32)
     with torch.no_grad():
-        attentions = network(imagenet_normalise(pixels), output_attentions=True).attentions
+        attentions = network(imagenet_normalize(pixels), output_attentions=True).attentions
     patches = attentions[-1][..., 4:, 4:].mean(1)
     torch.testing.assert_close(teacher(pixels, (4, 4)), patches / patches.sum(-1, keepdim=True))
 

@@ -1,4 +1,4 @@
-"""Pixel, perceptual, topology and contrastive losses against the numbers of the reference."""
+"""Pixel, perceptual and contrastive losses on stored inputs; test_network has those that need the whole network."""
 
 from functools import cache
 
@@ -11,11 +11,9 @@ from muse_core.losses.adversarial import hinge_generator
 from muse_core.losses.contrastive import contrastive_loss
 from muse_core.losses.perceptual import LPIPS, CombinedPerceptual, ConvNextLogits, parse_perceptual
 from muse_core.losses.pixel import pixel_loss
-from muse_core.losses.topology import topology_loss
 from muse_core.model.discriminator import PatchDiscriminator
 from tests.fixtures.regenerate import (
     fill,
-    image,
     loss_pair,
     read_json,
     reference_tensors,
@@ -110,29 +108,6 @@ def test_the_total_of_stage_3_and_its_gradient() -> None:
     assert gradient[outside].abs().max().item() == 0
 
 
-def test_pixels_of_the_whole_network() -> None:
-    """Sample 0 alone is stored, so only its own loss can be compared: a bound on the mean over both samples."""
-    reconstruction = reference_tensors()["main.reconstruction_0"]
-    prediction = ((reconstruction + 1) / 2).clamp(0, 1)
-    first = pixel_loss(prediction, image("main")[:1]).item()
-    assert 0 < first < 2 * read_json("losses")["muse_losses"]["pixel_l2"]
-
-
-@pytest.mark.parametrize(
-    ("target", "entry"),
-    [
-        ("reference", "loss_topo"),
-        ("singlenorm_transposed", "loss_topo_singlenorm_transposed"),
-        ("correct", "loss_topo_correct"),
-    ],
-)
-def test_topology_of_the_stored_sample_is_near_the_batch_mean(target: str, entry: str) -> None:
-    """Sample 0 of two; test_network compares the mean of both exactly."""
-    tensors = reference_tensors()
-    ours = topology_loss(tensors["main.attn_last"], tensors[f"teacher.resized_{target}"][:1]).item()
-    assert ours == pytest.approx(read_json("losses")["muse_losses"][entry], rel=0.25)
-
-
 def test_contrastive() -> None:
     expected = read_json("losses")["muse_losses"]
     image_rows, text_rows = reference_tensors()["main.image_embeds"], text_embeddings()
@@ -142,4 +117,4 @@ def test_contrastive() -> None:
     torch.testing.assert_close(log_scale.exp() * image_rows @ text_rows.mT, logits, rtol=0, atol=1e-4 * 0.2)
     result = contrastive_loss(image_rows, text_rows, log_scale)
     assert result.loss.item() == pytest.approx(expected["loss_itc"], rel=TOLERANCE)
-    assert result.negatives == 2
+    assert result.negatives == 1
