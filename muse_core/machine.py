@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import muse_core
+from muse_core.errors import ExitCode, MuseError
 
 PACKAGES = ("torch", "torchvision", "transformers", "diffusers", "accelerate", "safetensors", "numpy", "pydantic")
 _SECRET = re.compile(r"(?i)((?:token|key|secret|password|passwd|auth)[\w.-]*[=:\s]\s*)\S+")
@@ -114,3 +115,24 @@ def without_secrets(text: str) -> str:
     text = _SECRET.sub(r"\1***", text)
     text = _CREDENTIALS.sub(r"\1***@", text)
     return _SIGNATURE.sub(r"\1***", text)
+
+
+def pick_device(asked: str) -> str:
+    """Choose one device for a command that uses one: auto, cpu, mps, or the index of a GPU.
+
+    Raises:
+        MuseError: with exit code 6, when this machine does not have it; with 3, when it is no such word.
+    """
+    present = {device.name: device for device in devices()}
+    if asked == "auto":
+        return next(iter(present))
+    wanted = f"cuda:{asked}" if asked.isdigit() else {"cuda": "cuda:0"}.get(asked, asked)
+    if wanted in present:
+        return wanted
+    if wanted not in ("cpu", "mps") and not wanted.startswith("cuda:"):
+        raise MuseError(
+            f"devices: {asked!r} is not a device", hint="auto, cpu, mps, or 0, 1, ...", exit_code=ExitCode.SETTINGS
+        )
+    raise MuseError(
+        f"this machine has no {wanted}, it has {', '.join(present)}", hint="muse doctor", exit_code=ExitCode.MACHINE
+    )

@@ -20,6 +20,7 @@ import yaml
 
 from muse_core.errors import ExitCode, MuseError
 from muse_core.files import free_name, read_json, write_atomically, write_json, written_aside
+from muse_core.interrupts import Terminated as Terminated
 from muse_core.machine import environment, without_secrets
 from muse_core.progress import Progress, Tracker
 
@@ -277,6 +278,26 @@ def find(where: str | Path) -> Path:
         return path
     what = "holds neither a run nor a checkpoint" if path.exists() else "does not exist"
     raise MuseError(f"{path} {what}", hint="muse ls runs")
+
+
+def find_run(where: str | Path) -> RunFolder:
+    """Find the run meant by "latest" (the one updated last, finished or not) or by its folder.
+
+    Raises:
+        MuseError: there is none.
+    """
+    if str(where) != "latest":
+        return RunFolder.open(Path(where))
+    newest = next(iter(list_runs()), None)
+    if newest is None:
+        raise MuseError(f"there is no run in {runs_dir()}", hint="muse train --stage 1-3 --size tiny")
+    return newest
+
+
+def run_of(path: Path) -> RunFolder | None:
+    """Return the run that a run folder, a checkpoint, or a file inside one belongs to."""
+    inside = [path, *path.absolute().parents][:4]
+    return next((RunFolder(folder) for folder in inside if is_run(folder)), None)
 
 
 def _latest() -> Path:

@@ -1,0 +1,80 @@
+"""The built-in commands, announced as data; the entry points of group `muse.commands` name these."""
+
+from muse_cli.spec import CommandSpec
+
+TRAIN = CommandSpec(
+    "Train a tokenizer: one stage, or all three.",
+    "muse_cli.commands.train:train",
+    "Train",
+    (
+        "muse train --stage 1-3 --size tiny",
+        "muse train --stage 2 --size 1b --dry-run",
+        "muse train --resume runs/tiny-stage1-20261123-1432",
+    ),
+)
+DEMO = CommandSpec(
+    "Make data, train all three stages, measure, draw and report; minutes on a CPU.",
+    "muse_cli.commands.demo:demo",
+    "Train",
+    ("muse demo", "muse demo --quick --out /tmp/demo"),
+)
+EVAL = CommandSpec(
+    "Measure reconstruction: PSNR, SSIM, Frechet distance.",
+    "muse_cli.commands.eval:evaluate",
+    "Measure",
+    ("muse eval --data demo:val --limit 64", "muse eval tiny --data demo:val --metric psnr --json"),
+)
+PROBE = CommandSpec(
+    "Measure frozen features with a probe.",
+    "muse_cli.commands.probe:app",
+    "Measure",
+    ("muse probe", "muse probe linear tiny --data demo --val-data demo:val --limit 256"),
+)
+ZEROSHOT = CommandSpec(
+    "Classify images by text.",
+    "muse_cli.commands.zeroshot:zeroshot",
+    "Measure",
+    ("muse zeroshot --data demo:val --limit 64", "muse zeroshot tiny --data demo:ood --limit 64 --json"),
+)
+REPORT = CommandSpec(
+    "Write one page from a run's settings, curves, samples and scores.",
+    "muse_cli.commands.report:report",
+    "Measure",
+    ("muse report runs/tiny-stage3-20261123-1502", "muse report latest --out report.html"),
+)
+INFER = CommandSpec(
+    "Reconstruct images.",
+    "muse_cli.commands.infer:infer",
+    "Look",
+    ("muse infer photo.jpg", "muse infer photos/ --compare --out reconstructions"),
+)
+ATTN_VIZ = CommandSpec(
+    "Draw what the synergistic blocks look at.",
+    "muse_cli.commands.attn_viz:attn_viz",
+    "Look",
+    ("muse attn-viz photo.jpg", "muse attn-viz photo.jpg --query 120,80 --teacher --style grid"),
+)
+LS = CommandSpec(
+    "List runs, sizes, stages, presets, probes, metrics or tokenizers.",
+    "muse_cli.commands.ls:ls",
+    "This installation",
+    ("muse ls", "muse ls probes", "muse ls runs --json"),
+)
+CONFIG = CommandSpec(
+    "Show, check and explain settings.",
+    "muse_cli.commands.config:app",
+    "This installation",
+    ("muse config show train --size tiny --stage 1", "muse config keys train", "muse config schema train"),
+)
+PLUGINS = CommandSpec(
+    "List plugins, and check one.",
+    "muse_cli.commands.plugins:app",
+    "This installation",
+    ("muse plugins", "muse plugins check linear"),
+)
+DOCTOR = CommandSpec(
+    "Say what this machine can do, and what is missing.",
+    "muse_cli.commands.doctor:doctor",
+    "This installation",
+    ("muse doctor", "muse doctor --size 1b"),
+)

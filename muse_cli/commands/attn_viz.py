@@ -1,0 +1,168 @@
+"""`muse attn-viz`: what the synergistic blocks look at, as a picture and in numbers."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from muse_cli.commands.infer import short_side_of, size_in_pixels
+from muse_cli.options import CheckpointOption, ConfigFile, Devices, Sets
+from muse_cli.output import out
+from muse_core.errors import ExitCode, MuseError
+
+if TYPE_CHECKING:
+    from muse_core.pictures import Picture
+    from muse_core.settings.measuring import AttentionSettings
+    from muse_core.viz.maps import AttentionMap
+
+
+def attn_viz(
+    image: Annotated[Path, typer.Argument(metavar="IMAGE")],
+    checkpoint: CheckpointOption = None,
+    layer: Annotated[
+        str | None, typer.Option("--layer", metavar="N|last|all", help="Which block.", show_default="last")
+    ] = None,
+    head: Annotated[
+        str | None, typer.Option("--head", metavar="N|mean|all", help="Which head, from 1.", show_default="mean")
+    ] = None,
+    query: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--query", metavar="X,Y", help="Attention from this pixel; repeatable.", show_default="received attention"
+        ),
+    ] = None,
+    teacher: Annotated[
+        bool | None, typer.Option("--teacher", help="Add the teacher's map and the agreement with it.")
+    ] = None,
+    against: Annotated[
+        list[str] | None,
+        typer.Option("--against", metavar="TOKENIZER", help="Another tokenizer beside it; repeatable."),
+    ] = None,
+    style: Annotated[
+        str | None, typer.Option("--style", metavar="overlay|grid", help="How to draw.", show_default="overlay")
+    ] = None,
+    size_px: Annotated[
+        str | None,
+        typer.Option(
+            "--size-px", metavar="N|native", help="Short side.", show_default="at most twice the training size"
+        ),
+    ] = None,
+    out_file: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="FILE", help=".png, .svg or .html", show_default="IMAGE-attention.png"),
+    ] = None,
+    devices: Devices = None,
+    config: ConfigFile = None,
+    sets: Sets = None,
+) -> None:
+    """Draw what the synergistic blocks look at."""
+    from muse_cli.settings import resolve_as
+    from muse_cli.tokenizer import chosen_or_newest, load
+    from muse_core.machine import pick_device
+    from muse_core.pictures import read_picture
+    from muse_core.settings.measuring import AttentionSettings
+    from muse_core.viz.attention import Scene, measure, save_attention
+
+    flags = {
+        "layer": number_or_word(layer),
+        "head": number_or_word(head),
+        "style": style,
+        "teacher": teacher,
+        "size_px": size_in_pixels(size_px),
+        "devices": devices,
+    }
+    settings, _ = resolve_as(AttentionSettings, "attn-viz", flags, sets, config)
+    read_picture(image)  # a name that is wrong is told before a network is loaded
+    device = pick_device(settings.devices)
+    tokenizers = [load(where, device, "attends") for where in [chosen_or_newest(checkpoint), *(against or [])]]
+    picture = read_picture(image, short_side_of(settings.size_px, tokenizers[0].info.resolution))
+    scene = Scene(
+        image=picture,
+        maps=tuple(part for tokenizer in tokenizers for part in maps_of(tokenizer, picture, settings)),
+        teacher=teacher_map(tokenizers[0], picture) if settings.teacher else None,
+        queries=tuple(point(text) for text in query or []),
+    )
+    target = out_file or Path(f"{image.stem}-attention.png")
+    save_attention(scene, target, style=settings.style)
+    numbers = measure(scene)
+    out.result({"image": image, "out": target, **numbers}, f"{target}\n{in_words(numbers)}")
+
+
+def number_or_word(text: str | None) -> int | str | None:
+    """Read a number if it is one; other words are left to the settings to judge."""
+    return int(text) if text and text.lstrip("-").isdigit() else text
+
+
+def point(text: str) -> tuple[float, float]:
+    """Read X,Y.
+
+    Raises:
+        MuseError: it is something else.
+    """
+    try:
+        x, y = (float(part) for part in text.split(","))
+    except ValueError:
+        raise MuseError(
+            f"--query {text}: expected X,Y in pixels", hint="--query 120,80", exit_code=ExitCode.USAGE
+        ) from None
+    return x, y
+
+
+def maps_of(tokenizer: Any, picture: "Picture", settings: "AttentionSettings") -> list["AttentionMap"]:
+    """Ask a tokenizer for the maps of the layers and heads that the settings name."""
+    from muse_core.viz.attention import heads_of
+
+    count = tokenizer.info.attention_layers
+    layers = {"last": [-1], "all": list(range(count))}.get(str(settings.layer), [settings.layer])
+    maps: list[AttentionMap] = []
+    for layer in layers:
+        number = int(layer) % count if -count <= int(layer) < count else int(layer)
+        maps += heads_of(one_map(tokenizer, picture, int(layer), f"block {number}"), settings.head)
+    return maps
+
+
+def one_map(tokenizer: Any, picture: "Picture", layer: int, note: str) -> "AttentionMap":
+    """Ask a tokenizer for the map of one layer."""
+    import torch
+
+    from muse_core.viz.attention import AttentionMap
+
+    attention = tokenizer.attention(torch.from_numpy(picture)[None], layer)
+    weights = attention.patches()[0].cpu().numpy()
+    span = span_of(tokenizer, picture, attention.grid)
+    return AttentionMap(tokenizer.info.name, weights, attention.grid, note, span)
+
+
+def span_of(tokenizer: Any, picture: "Picture", grid: tuple[int, int]) -> tuple[int, int] | None:
+    """Return the pixels that a grid covers where padding makes it reach beyond the picture; None where unknown."""
+    strides = {layer.stride for layer in tokenizer.info.feature_layers.values()}
+    height, width = picture.shape[-2:]
+    fitting = [s for s in strides if grid == (-(-height // s), -(-width // s))]
+    return (grid[0] * fitting[0], grid[1] * fitting[0]) if len(fitting) == 1 else None
+
+
+def teacher_map(tokenizer: Any, picture: "Picture") -> "AttentionMap":
+    """Ask the structure teacher of a tokenizer's size for its map on the tokenizer's grid."""
+    import torch
+    from muse_core.api import load_teacher
+
+    from muse_core.viz.attention import AttentionMap
+
+    grid = tokenizer.info.tokens_at(picture.shape[-2], picture.shape[-1])
+    teacher = load_teacher(tokenizer)
+    weights = teacher(torch.from_numpy(picture)[None], grid)[0].cpu().numpy()
+    return AttentionMap("teacher", weights, grid)
+
+
+def in_words(numbers: dict[str, list[dict[str, Any]]]) -> str:
+    """Lay out the numbers that stand under the picture."""
+    lines = []
+    for entry in numbers["maps"]:
+        name = f"{entry['name']} ({entry['note']})" if entry["note"] else entry["name"]
+        shared = entry["agreement_one_minus_tv"]
+        lines.append(
+            f"{name}: entropy {entry['entropy_nats']:.2f} nats ({entry['entropy_of_uniform']:.0%} of uniform), "
+            f"mean reach {entry['mean_reach_patches']:.1f} patches"
+            + (f", agreement with the teacher {shared:.2f}" if shared is not None else "")
+        )
+    return "\n".join(lines)

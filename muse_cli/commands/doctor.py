@@ -1,0 +1,98 @@
+"""`muse doctor`: versions, devices, memory, weights, and whether results can be written."""
+
+import tempfile
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import typer
+
+from muse_cli.output import out, size_text, table
+from muse_core.errors import ExitCode, MuseError
+
+OPTIONAL = {"tensorboard": "curves while training (--track tensorboard)"}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at; `problem` says what is wrong with it and `hint` how to mend it."""
+
+    what: str
+    found: str
+    problem: str | None = None
+    hint: str | None = None
+
+
+def doctor(
+    size: Annotated[str, typer.Option("--size", help="Look for everything this size needs.")] = "tiny",
+) -> None:
+    """Say what this machine can do, and what is missing for a size; exit 8 if something is."""
+    from muse_core.machine import environment
+
+    machine = environment()
+    findings = [*weights(size), *writing(), *optional_packages()]
+    problems = [finding for finding in findings if finding.problem]
+    lines = [version_table(machine), "", table([(f.what, f.found) for f in findings])]
+    document = {
+        "size": size,
+        **{key: value for key, value in machine.items() if key != "command"},
+        "findings": [vars(finding) for finding in findings],
+        "problems": [f"{finding.what}: {finding.problem}" for finding in problems],
+    }
+    out.result(document, "\n".join(lines))
+    if problems:
+        missing = "\n".join(f"  {f.what}: {f.problem}" + (f"\n    {f.hint}" if f.hint else "") for f in problems)
+        raise MuseError(f"this machine is not ready for {size}:\n{missing}", exit_code=ExitCode.PROBLEMS)
+
+
+def version_table(machine: dict[str, Any]) -> str:
+    """Lay out versions and devices."""
+    versions = [(name, version or "not installed") for name, version in machine["versions"].items()]
+    devices = [(d["name"], f"{d['description']}, {size_text(d['memory'])}") for d in machine["devices"]]
+    return table([*versions, ("system", machine["platform"]), *devices])
+
+
+def weights(size: str) -> list[Finding]:
+    """Look for the published parts that a size is built from."""
+    from muse_core.model.weights.parts import PARTS, find_parts
+
+    if size not in PARTS:
+        raise MuseError(f"there is no size {size!r}", hint=f"known: {', '.join(PARTS)}", exit_code=ExitCode.SETTINGS)
+    return [
+        Finding(found.part.hub, str(found.folder))
+        if found.folder
+        else Finding(found.part.hub, "missing", f"not found; it is the {found.part.purpose}", found.remedy)
+        for found in find_parts(size)
+    ]
+
+
+def writing() -> list[Finding]:
+    """Try to write where runs go, and say how much room there is."""
+    from muse_core.machine import free_space
+    from muse_core.runs import runs_dir
+
+    folder = runs_dir()
+    existing = next(path for path in [folder.absolute(), *folder.absolute().parents] if path.exists())
+    room = f"{folder}, {size_text(free_space(folder))} free"
+    try:
+        with tempfile.NamedTemporaryFile(dir=existing):
+            return [Finding("runs folder", room)]
+    except OSError as error:
+        return [Finding("runs folder", room, f"cannot be written: {error.strerror}", "set MUSE_RUNS to another folder")]
+
+
+def optional_packages() -> list[Finding]:
+    """Say which optional packages are installed; their absence is no problem."""
+    from muse_core.machine import versions
+
+    found = versions(OPTIONAL)
+    return [Finding(name, found[name] or f"not installed; it is for {purpose}") for name, purpose in OPTIONAL.items()]
+
+
+def show_version() -> None:
+    """Print what `muse --version` prints: muse, torch, accelerate, device."""
+    from muse_core.machine import devices, versions
+
+    known = versions(("torch", "accelerate"))
+    device = devices()[0]
+    text = "\n".join(f"{name} {version or 'not installed'}" for name, version in known.items())
+    out.result({**known, "device": device.name}, f"{text}\ndevice {device.name} ({device.description})")

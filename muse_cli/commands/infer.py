@@ -1,0 +1,139 @@
+"""`muse infer`: pictures to reconstructions."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from muse_cli.options import CheckpointOption, ConfigFile, Devices, Sets
+from muse_cli.output import out
+from muse_core.errors import MuseError
+
+if TYPE_CHECKING:
+    from muse_core.pictures import Picture
+
+
+def infer(
+    images: Annotated[list[str], typer.Argument(metavar="IMAGE...", help="Pictures, folders or patterns.")],
+    checkpoint: CheckpointOption = None,
+    out_dir: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="Where to write.", show_default="beside each picture")
+    ] = None,
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Write original | reconstruction | difference, with PSNR.")
+    ] = False,
+    features: Annotated[
+        Path | None, typer.Option("--features", metavar="FILE.npz", help="Also write the pooled features.")
+    ] = None,
+    size_px: Annotated[
+        str | None,
+        typer.Option(
+            "--size-px", metavar="N|native", help="Short side.", show_default="at most twice the training size"
+        ),
+    ] = None,
+    devices: Devices = None,
+    config: ConfigFile = None,
+    sets: Sets = None,
+) -> None:
+    """Reconstruct images."""
+    from muse_cli.settings import resolve_as
+    from muse_cli.tokenizer import chosen_or_newest, load
+    from muse_core.machine import pick_device
+    from muse_core.pictures import find_pictures, read_picture
+    from muse_core.settings.measuring import InferSettings
+
+    flags = {"size_px": size_in_pixels(size_px), "devices": devices}
+    settings, _ = resolve_as(InferSettings, "infer", flags, sets, config)
+    files = find_pictures(images)
+    needs = ["encodes", "decodes", *(["featurizes"] if features else [])]
+    tokenizer = load(chosen_or_newest(checkpoint), pick_device(settings.devices), *needs)
+    short_side = short_side_of(settings.size_px, tokenizer.info.resolution)
+    done: list[dict[str, Any]] = []
+    unread: dict[str, str] = {}
+    pooled = {}
+    progress = out.progress()
+    with progress.track("infer", len(files)) as tracker:
+        for file in files:
+            try:
+                picture = read_picture(file, short_side)
+            except MuseError as error:
+                unread[str(file)] = error.what
+                progress.warn(error.what)
+            else:
+                done.append(reconstruct_one(tokenizer, picture, file, (out_dir or file.parent), compare))
+                if features:
+                    pooled[str(file)] = pooled_features(tokenizer, picture)
+            tracker.advance()
+    if features and pooled:
+        write_features(features, pooled)
+    report(done, unread, tokenizer.info.name, features if pooled else None)
+
+
+def size_in_pixels(text: str | None) -> str | int | None:
+    """Read --size-px; what is no number is left to the settings to judge."""
+    return int(text) if text and text.isdigit() else text
+
+
+def short_side_of(size_px: int | str | None, resolution: int) -> int | None:
+    """Return the short side to scale to: None keeps the picture as it is."""
+    return None if size_px == "native" else int(size_px or 2 * resolution)
+
+
+def reconstruct_one(tokenizer: Any, picture: "Picture", file: Path, folder: Path, compare: bool) -> dict[str, Any]:
+    """Write the reconstruction of one picture, and return what `--json` says of it."""
+    import torch
+
+    from muse_core.pictures import write_image, write_picture
+    from muse_core.viz.grids import compare_strip
+    from muse_core.viz.pixels import psnr
+
+    images = torch.from_numpy(picture)[None]
+    latents = tokenizer.encode(images).z
+    size = (int(images.shape[-2]), int(images.shape[-1]))
+    result = tokenizer.decode(latents, size)[0].cpu().numpy()
+    target = folder / f"{file.stem}-{'compare' if compare else 'recon'}.png"
+    if compare:
+        write_image(target, compare_strip(picture, result.clip(0.0, 1.0)))
+    else:
+        write_picture(target, result)
+    return {
+        "image": str(file),
+        "out": str(target),
+        "height": size[0],
+        "width": size[1],
+        "latents": list(latents.shape[1:]),
+        "psnr": psnr(picture, result),
+    }
+
+
+def pooled_features(tokenizer: Any, picture: "Picture") -> Any:
+    """Return the pooled features (D,) of one picture."""
+    import torch
+
+    return tokenizer.features(torch.from_numpy(picture)[None]).pooled[0].cpu().numpy()
+
+
+def write_features(path: Path, pooled: dict[str, Any]) -> None:
+    """Write names (N,) and pooled features (N, D)."""
+    import io
+
+    import numpy as np
+
+    from muse_core.files import write_atomically
+
+    stream = io.BytesIO()
+    np.savez(stream, names=np.array(list(pooled)), pooled=np.stack(list(pooled.values())))
+    write_atomically(path, stream.getvalue())
+
+
+def report(done: list[dict[str, Any]], unread: dict[str, str], name: str, features: Path | None) -> None:
+    """Say what was written; an error only when no picture could be read."""
+    lines = [f"{entry['out']}  PSNR {entry['psnr']:.2f} dB" for entry in done]
+    if features:
+        lines.append(str(features))
+    document = {"tokenizer": name, "images": done, "unread": unread, "features": features}
+    out.result(document, "\n".join(lines))
+    if unread:
+        out.say(f"{len(unread)} of {len(done) + len(unread)} could not be read")
+    if not done:
+        raise MuseError("none of the pictures could be read", hint=next(iter(unread.values())))

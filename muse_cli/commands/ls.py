@@ -1,0 +1,129 @@
+"""`muse ls`: what there is to use."""
+
+from collections.abc import Callable, Mapping
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from muse_cli.output import out, table
+
+Row = dict[str, object]
+
+
+class Kind(StrEnum):
+    """What can be listed."""
+
+    RUNS = "runs"
+    SIZES = "sizes"
+    STAGES = "stages"
+    PRESETS = "presets"
+    PROBES = "probes"
+    METRICS = "metrics"
+    TOKENIZERS = "tokenizers"
+
+
+def ls(kind: Annotated[Kind | None, typer.Argument(help="What to list; everything if left out.")] = None) -> None:
+    """List runs, sizes, stages, presets, probes, metrics or tokenizers."""
+    kinds = [kind] if kind else [Kind.SIZES, Kind.STAGES, Kind.PROBES, Kind.METRICS, Kind.TOKENIZERS, Kind.RUNS]
+    found = {str(chosen): LISTINGS[chosen]() for chosen in kinds}
+    sections = [section(name, rows, titled=kind is None) for name, rows in found.items()]
+    out.result(found, "\n\n".join(sections))
+
+
+def section(name: str, rows: list[Row], *, titled: bool) -> str:
+    """Lay out one listing."""
+    body = table([list(row.values()) for row in rows], list(rows[0])) if rows else f"no {name}"
+    return f"{name}\n{body}" if titled and rows else body
+
+
+def runs() -> list[Row]:
+    """List runs, the one updated last first."""
+    from muse_core.runs import list_runs
+
+    return [
+        {
+            "run": str(run.path),
+            "size": status.size,
+            "stage": status.stage,
+            "state": status.state,
+            "step": f"{status.step}/{status.steps}" if status.steps else status.step,
+            "best": ", ".join(f"{name} {value}" for name, value in status.details.items()) or None,
+        }
+        for run in list_runs()
+        for status in [run.status]
+    ]
+
+
+def sizes() -> list[Row]:
+    """List sizes, and whether the parts each is made from are on this machine."""
+    from muse_core.model.weights.parts import find_parts
+    from muse_core.settings.presets import SIZES
+
+    parts = {size: find_parts(size) for size in SIZES}
+    return [
+        {"size": size, "parts here": f"{sum(part.folder is not None for part in of_size)} of {len(of_size)}"}
+        for size, of_size in parts.items()
+    ]
+
+
+def stages() -> list[Row]:
+    """List the training stages."""
+    from muse_core.settings.presets import STAGES
+
+    return [{"stage": stage, "what": what} for stage, what in STAGES.items()]
+
+
+def presets() -> list[Row]:
+    """List the recipe of each size and stage."""
+    from muse_cli.settings import train_preset
+    from muse_core.settings import resolve
+    from muse_core.settings.presets import SIZES, STAGES
+    from muse_core.settings.train import TrainSettings
+
+    rows: list[Row] = []
+    for size in SIZES:
+        for stage in STAGES:
+            flags = {"run.size": size, "run.stage": stage}
+            settings, _ = resolve(TrainSettings, command="train", flags=flags, preset=train_preset, environ={})
+            rows.append(
+                {
+                    "size": size,
+                    "stage": stage,
+                    "steps": settings.training.steps,
+                    "batch": settings.training.batch_size,
+                    "lr": settings.optim.lr,
+                    "routing": settings.training.routing,
+                    "pixel": settings.losses.pixel,
+                    "perceptual": settings.losses.perceptual,
+                    "topology": settings.losses.topology,
+                    "contrastive": settings.losses.contrastive,
+                    "adversarial": settings.losses.adversarial,
+                }
+            )
+    return rows
+
+
+def plugins_of(group: str) -> list[Row]:
+    """List what one entry-point group offers, whose it is, and what it answers."""
+    from muse_core.registry import discover
+
+    return [
+        {
+            group.removeprefix("muse.").removesuffix("s"): plugin.name,
+            "package": f"{plugin.package} {plugin.version}",
+            "what": f"broken: {plugin.error}" if plugin.error else plugin.declaration.help,
+        }
+        for plugin in discover(group).values()
+    ]
+
+
+LISTINGS: Mapping[Kind, Callable[[], list[Row]]] = {
+    Kind.RUNS: runs,
+    Kind.SIZES: sizes,
+    Kind.STAGES: stages,
+    Kind.PRESETS: presets,
+    Kind.PROBES: lambda: plugins_of("muse.probes"),
+    Kind.METRICS: lambda: plugins_of("muse.metrics"),
+    Kind.TOKENIZERS: lambda: plugins_of("muse.tokenizers"),
+}

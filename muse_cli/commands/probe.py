@@ -1,0 +1,104 @@
+"""`muse probe NAME`: every probe is a plugin; its options are made from its settings."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from muse_cli.commands.ls import plugins_of, section
+from muse_cli.options import Checkpoint, ConfigFile, Data, Devices, Limit, ScoresFile, Sets, ValData
+from muse_cli.output import out
+from muse_cli.plugins import PluginGroup, command_of, finish
+from muse_core.registry import Plugin
+
+
+class ProbeGroup(PluginGroup):
+    """The probes that are installed, each as a command."""
+
+    group: ClassVar[str] = "muse.probes"
+
+    def build(self, plugin: Plugin) -> TyperCommand | TyperGroup:
+        """Make the command of a probe."""
+        name = plugin.name
+        learns = " --data demo" if plugin.require().train else ""
+        examples = (f"muse probe {name} tiny{learns} --val-data demo:val --limit 256",)
+        command: TyperCommand | TyperGroup = finish(command_of(probe_function(plugin)), plugin, examples)
+        return command
+
+
+app = typer.Typer(cls=ProbeGroup, add_completion=False)
+
+
+@app.callback(invoke_without_command=True)
+def probe(ctx: typer.Context) -> None:
+    """Measure frozen features with a probe; without a name, list the probes."""
+    if ctx.invoked_subcommand is None:
+        probes = plugins_of("muse.probes")
+        out.result({"probes": probes}, section("probes", probes, titled=False))
+
+
+def probe_function(plugin: Plugin) -> Callable[..., None]:
+    """Make the function behind a probe's command: the shared options, then one for each of its settings.
+
+    Raises:
+        MuseError: with exit code 5, when its settings cannot be imported or take a name that every probe has.
+    """
+    from muse_cli.generated import option_of, read_typed
+    from muse_core.registry import broken
+    from muse_core.settings.section import leaves
+
+    model = plugin.load_path(plugin.require().settings)
+    shared = inspect.signature(run_probe).parameters
+    own = {path: option_of(path, field) for path, field in leaves(model).items()}
+    taken = [option.name for option in own.values() if option.name in shared]
+    if taken:
+        raise broken(plugin, f"every probe has the option --{taken[0]}, so its settings cannot use that name")
+
+    def run(**values: Any) -> None:
+        flags = {".".join(path): read_typed(values.pop(option.name), path, model) for path, option in own.items()}
+        run_probe(plugin, flags, **values)
+
+    parameters = [p for name, p in shared.items() if name not in ("plugin", "flags")]
+    run.__signature__ = inspect.Signature([*parameters, *own.values()])  # type: ignore[attr-defined]
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in run.__signature__.parameters.values()}  # type: ignore[attr-defined]
+    run.__doc__ = plugin.declaration.help
+    return run
+
+
+def run_probe(
+    plugin: Plugin,
+    flags: dict[str, Any],
+    checkpoint: Checkpoint = None,
+    data: Data = None,
+    val_data: ValData = None,
+    limit: Limit = None,
+    devices: Devices = None,
+    out_file: ScoresFile = None,
+    config: ConfigFile = None,
+    sets: Sets = None,
+) -> None:
+    """Measure with one probe."""
+    from muse_cli.scores import give
+    from muse_cli.settings import resolve_as
+    from muse_cli.tokenizer import chosen_or_newest, data_or_demo, load
+    from muse_core import probe as measure
+    from muse_core.machine import pick_device
+    from muse_core.settings.measuring import ProbeSettings
+
+    model = plugin.load_path(plugin.declaration.settings)
+    options, _ = resolve_as(model, f"probe-{plugin.name}", flags, sets, config)
+    common = {"train_data": data, "data": val_data, "limit": limit, "devices": devices}
+    shared, _ = resolve_as(ProbeSettings, "probe", common, None, None)
+    where = chosen_or_newest(checkpoint)
+    scores = measure(
+        plugin.name,
+        load(where, pick_device(shared.devices), *plugin.declaration.needs),
+        data=shared.train_data or "demo",
+        val_data=data_or_demo(shared.data),
+        settings=options,
+        limit=shared.limit,
+        progress=out.progress(),
+    )
+    give(scores, where, out_file)

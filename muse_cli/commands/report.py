@@ -1,0 +1,25 @@
+"""`muse report`: one page to send to a colleague."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from muse_cli.output import out
+
+
+def report(
+    runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Runs, or `latest`.")],
+    out_file: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="The page.", show_default="RUN/report.html")
+    ] = None,
+) -> None:
+    """Write one page from settings, curves, samples and scores; it opens without a network."""
+    from muse_core.viz.report import write_report
+
+    from muse_core.runs import find_run
+
+    folders = [find_run(run).path for run in runs]
+    target = out_file or folders[0] / "report.html"
+    write_report(folders, target)
+    out.result({"out": target, "runs": folders}, str(target))

@@ -1,0 +1,118 @@
+"""Where words go: results to stdout, everything else to stderr, and with --json one document on stdout."""
+
+import json
+import math
+import os
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from enum import Enum
+from pathlib import Path
+from typing import Any, TextIO
+
+import typer
+
+from muse_core.errors import ExitCode
+from muse_core.progress import Progress, Silent
+
+
+class Output:
+    """What this process says; one per process, because a process has one stdout.
+
+    `verbosity` is -1 with --quiet, 0, and 1 or more with --verbose.
+    """
+
+    def __init__(self) -> None:
+        self.json = False
+        self.verbosity = 0
+        self.document: dict[str, Any] | None = None
+
+    def reset(self, *, json: bool) -> None:
+        """Begin anew, as main does for each command line."""
+        self.json, self.verbosity, self.document = json, 0, None
+
+    def result(self, document: Mapping[str, Any], text: str = "") -> None:
+        """Give the command's result: text for people now, or the document when the command ends."""
+        self.document = dict(document)
+        if not self.json and text:
+            typer.echo(text)
+
+    def say(self, text: str) -> None:
+        """Tell something beside the result."""
+        if self.verbosity >= 0:
+            typer.echo(text, err=True)
+
+    def detail(self, text: str) -> None:
+        """Tell something that only --verbose shows."""
+        if self.verbosity > 0:
+            typer.echo(text, err=True)
+
+    def warn(self, text: str) -> None:
+        """Tell something that should not be missed, even with --quiet."""
+        typer.secho(f"warning: {text}", fg="yellow", err=True)
+
+    def fail(self, what: str, hint: str | None, exit_code: int) -> None:
+        """Tell why the command ends, on stderr, and in the document with --json."""
+        typer.secho(f"error: {what}", fg="red", err=True)
+        if hint:
+            typer.echo(f" hint: {hint}", err=True)
+        self.document = {**(self.document or {}), "error": what, "hint": hint, "exit_code": int(exit_code)}
+
+    def close(self, stdout: TextIO) -> None:
+        """Print the document of --json."""
+        if self.json:
+            document = self.document or {"exit_code": int(ExitCode.DONE)}
+            print(json.dumps(to_json(document), indent=2, ensure_ascii=False), file=stdout, flush=True)
+
+    def progress(self) -> Progress:
+        """Return what core code tells its progress to."""
+        if self.verbosity < 0:
+            return Silent()
+        from muse_cli.progress import BarProgress, LineProgress
+
+        return BarProgress(self) if sys.stderr.isatty() and os.environ.get("TERM") != "dumb" else LineProgress(self)
+
+
+out = Output()
+
+
+def to_json(value: Any) -> Any:
+    """Turn a result into plain JSON; numbers that are not finite become null, which every parser reads."""
+    if isinstance(value, Mapping):
+        return {str(key): to_json(part) for key, part in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [to_json(part) for part in value]
+    if isinstance(value, Enum):
+        return to_json(value.value)
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value
+
+
+def table(rows: Iterable[Sequence[object]], headers: Sequence[str] = ()) -> str:
+    """Lay out columns of text; numbers to the right."""
+    cells = [[_cell(value) for value in row] for row in rows]
+    right = [all(isinstance(row[i], int | float) for row in rows) for i in range(len(cells[0]))] if cells else []
+    every = [list(headers), *cells] if headers else cells
+    widths = [max(len(row[i]) for row in every) for i in range(len(every[0]))] if every else []
+    lines = [
+        "  ".join(
+            c.rjust(w) if r else c.ljust(w) for c, w, r in zip(row, widths, right or [False] * len(row), strict=True)
+        )
+        for row in every
+    ]
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def size_text(count: int | None) -> str:
+    """Write a number of bytes for people."""
+    if count is None:
+        return "unknown"
+    return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.1f} MiB"

@@ -1,0 +1,127 @@
+"""How progress looks: live bars on a terminal, one line every half minute elsewhere."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as RichProgress
+    from rich.progress import TaskID
+
+    from muse_cli.output import Output
+
+LINE_EVERY_S = 30.0
+
+
+def time_text(seconds: float) -> str:
+    """Write a duration for people, as in 3 h 12 m."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} m"
+    return f"{minutes} m {rest} s" if minutes else f"{rest} s"
+
+
+class _LineTracker:
+    def __init__(self, what: str, total: int) -> None:
+        self.what, self.total, self.done = what, total, 0
+        self.started = self.told = time.monotonic()
+
+    def advance(self, amount: int = 1, note: str = "") -> None:
+        self.done += amount
+        now = time.monotonic()
+        if now - self.told >= LINE_EVERY_S:
+            self.told = now
+            typer.echo(self.line(now - self.started, note), err=True)
+
+    def line(self, elapsed: float, note: str = "") -> str:
+        rate = self.done / elapsed if elapsed else 0.0
+        left = f"{time_text((self.total - self.done) / rate)} left" if rate else "time left unknown"
+        return "  ".join(filter(None, [f"{self.what} {self.done}/{self.total}", f"{rate:.3g}/s", left, note]))
+
+
+class LineProgress:
+    """Progress for logs and pipes."""
+
+    def __init__(self, out: "Output") -> None:
+        self._out = out
+
+    def say(self, text: str) -> None:
+        """Tell one line."""
+        self._out.say(text)
+
+    def warn(self, text: str) -> None:
+        """Tell one line that the user should not miss."""
+        self._out.warn(text)
+
+    @contextmanager
+    def track(self, what: str, total: int) -> Iterator[_LineTracker]:
+        """Tell of a piece of work every half minute, and at its end if it told before."""
+        tracker = _LineTracker(what, total)
+        yield tracker
+        if tracker.told > tracker.started:
+            typer.echo(f"{what} {tracker.done}/{total} in {time_text(time.monotonic() - tracker.started)}", err=True)
+
+
+class _BarTracker:
+    def __init__(self, bars: "RichProgress", task: "TaskID") -> None:
+        self._bars, self._task = bars, task
+        self._done, self._started = 0, time.monotonic()
+
+    def advance(self, amount: int = 1, note: str = "") -> None:
+        self._done += amount
+        rate = self._done / max(time.monotonic() - self._started, 1e-6)
+        self._bars.update(self._task, advance=amount, note=note, rate=f"{rate:.3g}/s")
+
+
+class BarProgress:
+    """Progress on a terminal: bars with count, rate, time left and a note."""
+
+    def __init__(self, out: "Output") -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self._out = out
+        self._open = 0
+        self._bars = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}", markup=False),
+            TimeRemainingColumn(compact=True),
+            TextColumn("{task.fields[note]}", markup=False),
+            console=Console(stderr=True),
+            transient=True,
+        )
+
+    def say(self, text: str) -> None:
+        """Tell one line, above the bars."""
+        if self._open:
+            self._bars.console.print(text, markup=False, highlight=False)
+        else:
+            self._out.say(text)
+
+    def warn(self, text: str) -> None:
+        """Tell one line that the user should not miss."""
+        if self._open:
+            self._bars.console.print(f"warning: {text}", style="yellow", markup=False, highlight=False)
+        else:
+            self._out.warn(text)
+
+    @contextmanager
+    def track(self, what: str, total: int) -> Iterator[_BarTracker]:
+        """Show a bar while the block runs."""
+        if self._open == 0:
+            self._bars.start()
+        self._open += 1
+        task = self._bars.add_task(what, total=total, note="", rate="")
+        try:
+            yield _BarTracker(self._bars, task)
+        finally:
+            self._bars.remove_task(task)
+            self._open -= 1
+            if self._open == 0:
+                self._bars.stop()

@@ -1,0 +1,46 @@
+"""Scores on the screen and on disk: the numbers, what they stand beside, and the conditions they hold under."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from muse_cli.output import out, table
+
+if TYPE_CHECKING:
+    from muse_core.evaluation.protocol import Scores
+
+
+def give(scores: "Scores", where: str, target: Path | None) -> None:
+    """Print scores, and write them to `target` or into the run that `where` belongs to."""
+    path = target or result_path(scores, where)
+    if path is not None:
+        scores.save(path)
+        out.say(f"written to {path}")
+    out.result(scores.to_json(), in_words(scores))
+
+
+def result_path(scores: "Scores", where: str) -> Path | None:
+    """Return RUN/results/NAME.json when the tokenizer is a run or a checkpoint of one."""
+    from muse_core.runs import run_of
+
+    run = run_of(Path(where))
+    return run.result_path(scores.command.replace(" ", "-")) if run else None
+
+
+def in_words(scores: "Scores") -> str:
+    """Lay scores out as a table with the protocol beneath it."""
+    beside = list(scores.baselines)
+    rows = [
+        (name, float(value), *(scores.baselines[baseline].get(name) for baseline in beside))
+        for name, value in scores.metrics.items()
+    ]
+    skipped = "".join(f", {count} skipped ({reason})" for reason, count in scores.counts["skipped"].items())
+    lines = [
+        f"{scores.command} of {scores.tokenizer}",
+        table(rows, ("metric", scores.tokenizer, *beside)),
+        f"{scores.counts['seen']} images{skipped}, {scores.seconds:.0f} s",
+        *(f"{key}: {value}" for key, value in scores.protocol.fields.items() if not isinstance(value, dict)),
+        f"fingerprint: {scores.protocol.fingerprint}",
+        *(f"not measured: {name}: {why}" for name, why in scores.not_measured.items()),
+        *(f"note: {note}" for note in scores.notes),
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,74 @@
+"""Which settings belong to which command, and how its flags become settings."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+from pydantic import BaseModel
+
+from muse_cli.output import out
+from muse_core.errors import ExitCode, MuseError
+from muse_core.registry import find, import_path
+from muse_core.settings import Origins, resolve
+from muse_core.settings.presets import SIZES, STAGES, preset
+from muse_core.settings.train import TrainSettings
+
+S = TypeVar("S", bound=BaseModel)
+
+MODELS: Mapping[str, str] = {
+    "train": "muse_core.settings.train:TrainSettings",
+    "eval": "muse_core.settings.measuring:EvalSettings",
+    "zeroshot": "muse_core.settings.measuring:ZeroshotSettings",
+    "probe": "muse_core.settings.measuring:ProbeSettings",
+    "infer": "muse_core.settings.measuring:InferSettings",
+    "attn-viz": "muse_core.settings.measuring:AttentionSettings",
+}
+
+
+def model_for(command: str) -> type[BaseModel]:
+    """Return the settings class of a command; of a probe as "probe-NAME".
+
+    Raises:
+        MuseError: the command has no settings, or there is no such probe.
+    """
+    if command.startswith("probe-"):
+        plugin = find("muse.probes", command.removeprefix("probe-"))
+        return cast(type[BaseModel], plugin.load_path(plugin.require().settings))
+    if command not in MODELS:
+        known = ", ".join([*MODELS, "probe-NAME"])
+        raise MuseError(f"{command!r} has no settings", hint=f"known: {known}", exit_code=ExitCode.USAGE)
+    return cast(type[BaseModel], import_path(MODELS[command]))
+
+
+def resolve_for(
+    command: str,
+    flags: Mapping[str, Any],
+    sets: Iterable[str] | None,
+    file: Path | None,
+) -> tuple[BaseModel, Origins]:
+    """Resolve the settings of a command by name."""
+    return resolve_as(model_for(command), command, flags, sets, file)
+
+
+def resolve_as(
+    model: type[S],
+    command: str,
+    flags: Mapping[str, Any],
+    sets: Iterable[str] | None,
+    file: Path | None,
+) -> tuple[S, Origins]:
+    """Resolve settings, with the preset of `train`, and pass on warnings about variables."""
+    chosen = train_preset if model is TrainSettings else None
+    settings, origins = resolve(model, command=command, flags=flags, sets=sets or (), file=file, preset=chosen)
+    for warning in origins.warnings:
+        out.warn(warning)
+    return settings, origins
+
+
+def train_preset(partial: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Pick the recipe of the size and stage that the other layers ask for."""
+    run = partial.get("run", {})
+    defaults = TrainSettings().run
+    size, stage = run.get("size", defaults.size), run.get("stage", defaults.stage)
+    # A size or stage that does not exist is refused, with its origin, when the settings are checked.
+    return preset(size, stage) if size in SIZES and stage in STAGES else {}

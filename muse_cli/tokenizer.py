@@ -1,0 +1,46 @@
+"""Which tokenizer and which data a command means, and telling the user when they were not named."""
+
+from typing import Any
+
+from muse_cli.output import out
+
+
+def chosen_or_newest(where: str | None) -> str:
+    """Return what was named; else the newest finished run; else the tokenizer that ships with muse."""
+    from muse_core.runs import newest_finished, runs_dir
+
+    if where is not None:
+        return where
+    newest = newest_finished()
+    if newest is not None:
+        out.say(f"using {newest.path}, the newest finished run")
+        return str(newest.path)
+    out.say(f"no finished run in {runs_dir()}: using the tokenizer that ships with muse (tiny)")
+    return "tiny"
+
+
+def data_or_demo(where: str | None) -> str:
+    """Return what was named, else the built-in held-out scenes."""
+    if where is None:
+        out.say("no --data: using the built-in held-out scenes (demo:val)")
+        return "demo:val"
+    return where
+
+
+def load(where: str, device: str, *needs: str) -> Any:
+    """Load a tokenizer, with the abilities that a command needs, such as "decodes".
+
+    Raises:
+        MuseError: it cannot be loaded, or lacks one of them.
+    """
+    from muse_core.api import load_tokenizer
+
+    from muse_core.errors import MuseError
+    from muse_core.model.abilities import ABILITIES, abilities
+
+    tokenizer: Any = load_tokenizer(where, device=device)
+    for name in needs:
+        if not isinstance(tokenizer, ABILITIES[name]):
+            has = ", ".join(abilities(tokenizer)) or "nothing that muse knows"
+            raise MuseError(f"{where} does not support this: it has {has}, not {name}")
+    return tokenizer

@@ -1,0 +1,86 @@
+"""Pictures that a user names: found, read, scaled, and written.
+
+A picture is float32 (3, H, W), RGB in [0, 1].
+"""
+
+import glob
+from collections.abc import Iterable, Iterator
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from muse_core.errors import MuseError
+from muse_core.files import write_atomically
+
+Picture = NDArray[np.float32]
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+
+
+def find_pictures(named: Iterable[str]) -> list[Path]:
+    """Return the files meant by paths, folders and patterns, each once, in the order they were named.
+
+    Raises:
+        MuseError: something named matches no file.
+    """
+    found: dict[Path, None] = {}
+    for text in named:
+        matches = list(_matches(text))
+        if not matches:
+            raise MuseError(f"no picture at {text}", hint=f"pictures end in {', '.join(SUFFIXES)}")
+        found |= dict.fromkeys(matches)
+    return list(found)
+
+
+def _matches(text: str) -> Iterator[Path]:
+    path = Path(text)
+    if path.is_file():
+        yield path
+        return
+    # What is named is looked at even if it is not a picture; what a folder or a pattern holds by chance is not.
+    inside = path.iterdir() if path.is_dir() else map(Path, glob.glob(text, recursive=True))
+    yield from sorted(entry for entry in inside if entry.is_file() and entry.suffix.lower() in SUFFIXES)
+
+
+def read_picture(path: Path, short_side: int | None = None, *, only_shrink: bool = True) -> Picture:
+    """Read a picture upright, with its shorter side scaled to `short_side` pixels.
+
+    Args:
+        path: the file.
+        short_side: pixels; None keeps the size.
+        only_shrink: leave smaller pictures as they are.
+
+    Raises:
+        MuseError: the file is not a picture that can be read.
+    """
+    try:
+        with Image.open(path) as opened:
+            image = ImageOps.exif_transpose(opened).convert("RGB")
+    except FileNotFoundError:
+        raise MuseError(f"{path} does not exist") from None
+    except (OSError, UnidentifiedImageError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise MuseError(f"{path} cannot be read as a picture: {error}") from None
+    return np.asarray(_scaled(image, short_side, only_shrink), dtype=np.float32).transpose(2, 0, 1) / 255.0
+
+
+def _scaled(image: Image.Image, short_side: int | None, only_shrink: bool) -> Image.Image:
+    shorter = min(image.size)
+    if short_side is None or shorter == short_side or (only_shrink and shorter < short_side):
+        return image
+    width, height = (max(1, round(side * short_side / shorter)) for side in image.size)
+    return image.resize((width, height), Image.Resampling.BICUBIC, reducing_gap=3.0)
+
+
+def write_picture(path: Path, picture: Picture) -> None:
+    """Write a picture as PNG; values outside [0, 1] are clipped and bytes are rounded."""
+    pixels = np.rint(picture.clip(0.0, 1.0).transpose(1, 2, 0) * 255.0).astype(np.uint8)
+    write_image(path, Image.fromarray(pixels))
+
+
+def write_image(path: Path, image: Image.Image) -> None:
+    """Write a drawn image as PNG, complete or not at all."""
+    stream = BytesIO()
+    image.save(stream, format="png")
+    write_atomically(path, stream.getvalue())
