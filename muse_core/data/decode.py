@@ -5,13 +5,14 @@ from __future__ import annotations
 import io
 import json
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from muse_core.data.sample import UNKNOWN_LABEL, Sample, Skip
 
@@ -55,7 +56,7 @@ def _is_side(value: object) -> TypeGuard[int | float]:
     return isinstance(value, int | float) and value > 0
 
 
-class BadMemberError(ValueError):
+class BadMemberError(Exception):
     """A member of a sample that cannot be used; its text is the reason that is counted."""
 
 
@@ -118,7 +119,8 @@ def read_image(members: Mapping[str, bytes]) -> NDArray[np.uint8]:
     content = next((members[suffix] for suffix in IMAGE_SUFFIXES if suffix in members), None)
     if content is None:
         raise BadMemberError("no image")
-    with _opened(content, "image cannot be decoded") as image:
+    reason = "image cannot be decoded"
+    with _opened(content, reason) as image, _counted(reason):
         if image.mode.startswith("I"):  # 16 bits, which Pillow would clip rather than scale
             grey = (np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)
             return np.repeat(grey[..., None], 3, axis=2)
@@ -136,21 +138,25 @@ def read_mask(members: Mapping[str, bytes]) -> NDArray[np.uint8] | None:
 
 
 def _opened(content: bytes, reason: str) -> Image.Image:
-    """A fully read picture; everything Pillow can object to becomes a counted reason."""
+    """A fully read picture, whose size is checked before it is unpacked."""
     if not content:
         raise BadMemberError(f"{reason}: it is empty")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # counted below instead
-            image = Image.open(io.BytesIO(content))
-        if image.width * image.height > MAX_PIXELS:
-            raise BadMemberError("decompression bomb")
+    with _counted(reason), warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # counted below instead
+        image = Image.open(io.BytesIO(content))
+    if image.width * image.height > MAX_PIXELS:
+        raise BadMemberError("decompression bomb")
+    with _counted(reason):
         image.load()
+    return image
+
+
+@contextmanager
+def _counted(reason: str) -> Iterator[None]:
+    """Turn whatever Pillow raises into a reason: on damaged bytes its readers raise nearly any kind of error."""
+    try:
+        yield
     except Image.DecompressionBombError as problem:
         raise BadMemberError("decompression bomb") from problem
-    except BadMemberError:
-        raise
-    # Pillow's readers raise nearly anything on damaged bytes, beside their own errors.
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, IndexError, EOFError, MemoryError) as problem:
+    except Exception as problem:
         raise BadMemberError(reason) from problem
-    return image

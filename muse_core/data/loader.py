@@ -135,7 +135,7 @@ class Batches:
         )
         stream = iter(loader)  # deals parts in turn, one per worker
         while True:
-            yield _joined([_checked(next(stream)) for _ in (blocks if self.workers else blocks[:1])])
+            yield _joined([_checked(next(stream)) for _ in blocks])
 
 
 def _unchanged(part: Any) -> Any:

@@ -70,10 +70,6 @@ class Skips:
         self.reasons.update(other.reasons)
         self.examples = {**other.examples, **self.examples}
 
-    def copy(self) -> Skips:
-        """The counts as they are now."""
-        return replace(self, reasons=Counter(self.reasons), examples=dict(self.examples))
-
     def refuse_many(self, limit: float, least: int = 1000) -> None:
         """Stop the run when, after `least` samples, more than a fraction `limit` was damaged."""
         if self.seen >= least and self.errors > limit * self.seen:

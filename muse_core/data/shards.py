@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import io
 import json
 import re
 import tarfile
@@ -165,14 +166,20 @@ def read_shard(shard: Shard) -> Iterator[RawSample | Skip]:
 
 def _read_tar(path: Path) -> Iterator[RawSample | Skip]:
     seen: set[str] = set()
+    last: RawSample | Skip | None = None
     try:
         with _open(path) as stream:
             for name, group in groupby(tar_file_iterator(stream), lambda member: base_plus_ext(member["fname"])[0]):
                 members = [(str(member["fname"]), bytes(member["data"])) for member in group]
-                if name is not None:  # a file without a suffix belongs to no sample
-                    yield _grouped(f"{path.stem}/{name}", name in seen, members)
-                    seen.add(name)
+                if last is not None:
+                    yield last
+                last = None if name is None else _grouped(f"{path.stem}/{name}", name in seen, members)
+                seen.add(name)  # None is a file without a suffix, which belongs to no sample
+        if last is not None:
+            yield last if _has_end_mark(path) else Skip("cut off by the end of its shard", last.key)
     except (tarfile.TarError, OSError, EOFError, zlib.error) as problem:
+        if last is not None:  # whole, because what could not be read came after it
+            yield last
         if _is_empty_file(path):
             yield Skip("shard is empty", path.name)
         else:
@@ -191,6 +198,17 @@ def _grouped(key: str, repeated: bool, members: list[tuple[str, bytes]]) -> RawS
 def _open(path: Path) -> BinaryIO:
     """The one place that opens a shard, so that other file systems need to be known here only."""
     return path.open("rb")
+
+
+def _has_end_mark(path: Path) -> bool:
+    """Whether a tar ends as tars do. One that was cut between members reads without an error, so this must be asked.
+
+    A compressed tar has no such mark, but cannot be cut without an error either.
+    """
+    with _open(path) as stream:
+        compressed = stream.read(2) in (b"\x1f\x8b", b"BZ", b"\xfd7")
+        stream.seek(-1024, io.SEEK_END)
+        return compressed or not any(stream.read())
 
 
 def _is_empty_file(path: Path) -> bool:
