@@ -1,0 +1,156 @@
+"""Checkpoints of the network: safetensors and JSON; frozen parts are named by their hash, not stored.
+
+    model.safetensors     current weights of everything that ever trained
+    average.safetensors   the average of what trains now
+    state.json            size, numbers of the connector, stage, frozen parts
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from muse_core.errors import MuseError
+from muse_core.files import read_json, write_json
+from muse_core.model.build import ConnectorSpec, build_network
+from muse_core.model.network import MuseNetwork
+from muse_core.model.weights.parts import tiny_hashes
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class CheckpointState:
+    """What state.json says; `frozen` maps a part's role to the sha256 of its published file."""
+
+    size: str
+    stage: int
+    step: int
+    spec: ConnectorSpec
+    encoder_trained: bool
+    frozen: Mapping[str, str]
+    training: Mapping[str, Any] = field(default_factory=dict)
+    schema: int = SCHEMA
+
+
+def stored_weights(network: MuseNetwork, encoder_trained: bool) -> dict[str, Tensor]:
+    """Return the weights that a checkpoint holds: all but an encoder that never trained."""
+    return {
+        name: weight.detach().cpu().contiguous()
+        for name, weight in network.state_dict().items()
+        if encoder_trained or not name.startswith("encoder.")
+    }
+
+
+def save_network(
+    folder: Path, network: MuseNetwork, average: Mapping[str, Tensor] | None, state: CheckpointState
+) -> None:
+    """Write a network into a folder, which the caller makes appear in one piece."""
+    save_file(stored_weights(network, state.encoder_trained), folder / "model.safetensors")
+    if average is not None:
+        tensors = {name: weight.detach().cpu().contiguous() for name, weight in average.items()}
+        save_file(tensors, folder / "average.safetensors")
+    write_json(folder / "state.json", asdict(state))
+
+
+def read_state(folder: Path) -> CheckpointState:
+    """Read state.json.
+
+    Raises:
+        MuseError: it is missing, malformed, or of a newer muse.
+    """
+    document = read_json(folder / "state.json")
+    if document.get("schema", 0) > SCHEMA:
+        raise MuseError(f"{folder} was written by a newer muse (schema {document['schema']})", hint="update muse")
+    try:
+        spec = ConnectorSpec(**document.pop("spec"))
+        return CheckpointState(spec=spec, **document)
+    except (KeyError, TypeError) as error:
+        raise MuseError(f"{folder / 'state.json'} is not the state of a muse checkpoint: {error}") from None
+
+
+def load_network(folder: Path, *, average: bool = True) -> tuple[MuseNetwork, CheckpointState]:
+    """Build the network of a checkpoint and fill it, with the averaged weights where there are some.
+
+    Raises:
+        MuseError: a file is missing or damaged, a name or shape does not fit, or a frozen part has changed.
+    """
+    state = read_state(folder)
+    _refuse_changed_parts(folder, state)
+    network = build_network(state.size, state.spec)
+    weights = read_tensors(folder / "model.safetensors")
+    if average and (folder / "average.safetensors").is_file():
+        weights |= read_tensors(folder / "average.safetensors")
+    fill(network, weights, absent=() if state.encoder_trained else ("encoder.",), source=str(folder))
+    return network, state
+
+
+def _refuse_changed_parts(folder: Path, state: CheckpointState) -> None:
+    if state.size != "tiny":
+        return
+    here = tiny_hashes()
+    changed = [role for role, digest in state.frozen.items() if here.get(role) != digest]
+    if changed:
+        raise MuseError(
+            f"{folder} was trained with another {', '.join(changed)} of the tiny pack than this version ships",
+            hint="train again with this version, or use the version that wrote it",
+        )
+
+
+def read_tensors(file: Path) -> dict[str, Tensor]:
+    """Read a safetensors file.
+
+    Raises:
+        MuseError: it is missing or cut short.
+    """
+    try:
+        return load_file(file)
+    except FileNotFoundError:
+        raise MuseError(f"{file} is missing", hint="muse ls runs") from None
+    except (SafetensorError, OSError) as error:
+        raise MuseError(f"{file} cannot be read: {error}") from None
+
+
+def fill(network: torch.nn.Module, weights: Mapping[str, Tensor], *, absent: Iterable[str], source: str) -> None:
+    """Load weights strictly; only names under the declared prefixes may be absent.
+
+    Raises:
+        MuseError: names what is missing, unexpected, or of another shape, by prefix.
+    """
+    own = network.state_dict()
+    prefixes = tuple(absent)
+    missing = [name for name in own if name not in weights and not name.startswith(prefixes)]
+    unexpected = [name for name in weights if name not in own]
+    misshapen = [name for name in own if name in weights and own[name].shape != weights[name].shape]
+    problems = [
+        f"{len(names)} {what} ({_by_prefix(names)})"
+        for what, names in (("missing", missing), ("unexpected", unexpected), ("of another shape", misshapen))
+        if names
+    ]
+    if problems:
+        raise MuseError(f"{source} does not fit the network: {'; '.join(problems)}", hint="muse ls runs")
+    network.load_state_dict(dict(weights), strict=False)
+
+
+def _by_prefix(names: list[str]) -> str:
+    counts: dict[str, int] = {}
+    for name in names:
+        prefix = ".".join(name.split(".")[:2])
+        counts[prefix] = counts.get(prefix, 0) + 1
+    return ", ".join(f"{prefix}: {count}" for prefix, count in counts.items())
+
+
+def is_checkpoint(folder: Path) -> bool:
+    """Say whether a folder holds a network."""
+    return (folder / "model.safetensors").is_file() and (folder / "state.json").is_file()
+
+
+def describe(state: CheckpointState) -> str:
+    """Say in a few words what a checkpoint is."""
+    return f"{state.size} stage {state.stage}, step {state.step}, " + json.dumps(state.spec.layout)

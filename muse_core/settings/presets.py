@@ -1,0 +1,86 @@
+"""The recipe of each size and stage: what the second layer of the settings says.
+
+1b and 3b are the released values (fact sheet of the public code); tiny is ours, chosen by measurement.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+Preset = Mapping[str, Mapping[str, Any]]
+
+SIZES = ("tiny", "1b", "3b")
+STAGES = {
+    1: "topology: attention learns the teacher's structure",
+    2: "semantics: values learn the captions' meaning",
+    3: "synergy: everything is tuned together",
+}
+
+_ROUTING = {1: "strict", 2: "strict", 3: "open"}
+_TOPOLOGY = {1: 2.0, 2: 5.0, 3: 0.2}
+_CONTRASTIVE = {1: 0.0, 2: 0.2, 3: 0.1}
+_PERCEPTUAL = {1: 1.1, 2: 1.1, 3: 2.0}
+
+_RELEASED_OPTIM = {
+    ("1b", 1): {"lr": 4e-4, "end_lr": 1e-5, "warmup_steps": 2_000, "discriminator_lr": 4e-4, "gradient_scale": 0.5},
+    ("1b", 2): {"lr": 2e-4, "end_lr": 1e-5, "warmup_steps": 5_000, "discriminator_lr": 2e-4, "gradient_scale": 0.5},
+    ("1b", 3): {"lr": 5e-5, "end_lr": 1e-6, "warmup_steps": 1_000, "discriminator_lr": 1e-4, "gradient_scale": 1.0},
+    ("3b", 1): {"lr": 4e-4, "end_lr": 1e-5, "warmup_steps": 5_000, "discriminator_lr": 4e-4, "gradient_scale": 0.5},
+    ("3b", 2): {"lr": 2e-4, "end_lr": 1e-5, "warmup_steps": 5_000, "discriminator_lr": 2e-4, "gradient_scale": 0.5},
+    ("3b", 3): {"lr": 5e-5, "end_lr": 1e-6, "warmup_steps": 1_000, "discriminator_lr": 1e-4, "gradient_scale": 1.0},
+}
+_RELEASED_STEPS = {("1b", 1): 50_000, ("1b", 2): 50_000, ("1b", 3): 50_000}
+_RELEASED_STEPS |= {("3b", 1): 75_000, ("3b", 2): 75_000, ("3b", 3): 50_000}
+
+_TINY_MODEL = {"width": 128, "heads": 4, "blocks": 3, "latent_channels": 16, "resolution": 64}
+_TINY_OPTIM = {
+    1: {"lr": 2e-3, "end_lr": 2e-4, "warmup_steps": 20},
+    2: {"lr": 1.5e-3, "end_lr": 1e-4, "warmup_steps": 10},
+    3: {"lr": 6e-4, "end_lr": 2e-5, "warmup_steps": 10, "discriminator_lr": 4e-4},
+}
+_TINY_TRAINING = {
+    1: {"steps": 300, "batch_size": 48, "reconstruct": 24},
+    2: {"steps": 300, "batch_size": 48, "reconstruct": 24},
+    3: {"steps": 300, "batch_size": 24, "reconstruct": 24},
+}
+_TINY_COMMON = {"save_every": 100, "eval_every": 100, "sample_every": 100, "log_every": 10}
+
+
+def preset(size: str, stage: int) -> Preset:
+    """Return the settings that a size and a stage imply, as sections of plain values.
+
+    Raises:
+        KeyError: for a size or stage that does not exist; the settings class refuses those first.
+    """
+    losses: dict[str, Any] = {
+        "pixel": 1.0,
+        "perceptual": _PERCEPTUAL[stage],
+        "topology": _TOPOLOGY[stage],
+        "contrastive": _CONTRASTIVE[stage],
+        "adversarial": 0.5 if stage == 3 else 0.0,
+    }
+    if size == "tiny":
+        return {
+            "model": _TINY_MODEL,
+            "losses": {**losses, **_tiny_losses(stage)},
+            "optim": {**_TINY_OPTIM[stage], "average_decay": 0.99},
+            "training": {**_TINY_TRAINING[stage], **_TINY_COMMON, "routing": _ROUTING[stage], "precision": "fp32"},
+            "data": {"train": "demo", "val": "demo:val"},
+        }
+    return {
+        "model": {"width": 512, "heads": 8, "blocks": 6, "latent_channels": 32, "resolution": 224},
+        "losses": losses,
+        "optim": {**_RELEASED_OPTIM[size, stage], "average_decay": 0.999},
+        "training": {
+            "steps": _RELEASED_STEPS[size, stage],
+            "batch_size": 256 if stage == 3 else 384,
+            "routing": _ROUTING[stage],
+            "save_every": 5_000 if size == "1b" else 7_500,
+            "eval_every": 5_000 if size == "1b" else 7_500,
+            "sample_every": 2_500 if size == "3b" or stage == 3 else 2_000,
+        },
+        "data": {"flip": True},
+    }
+
+
+def _tiny_losses(stage: int) -> dict[str, Any]:
+    return {"perceptual_kind": "tiny-features", "adversarial": 0.05 if stage == 3 else 0.0}

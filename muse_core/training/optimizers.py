@@ -1,0 +1,101 @@
+"""AdamW over named weights, its schedule, and the clip per stream."""
+
+from collections.abc import Iterable, Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.optim import AdamW, Optimizer
+
+from muse_core.errors import ExitCode, MuseError
+from muse_core.training.schedule import cosine_multiplier
+from muse_core.training.stages import STREAM_OF, part_of
+
+_NO_DECAY = ("bias", "norm", "gate", "embeddings", "lambda_")
+
+
+def decays(name: str, weight: Tensor) -> bool:
+    """Matrices decay; vectors, norms, gates and embeddings do not."""
+    return weight.ndim >= 2 and not any(word in name for word in _NO_DECAY)
+
+
+def build_optimizer(
+    weights: Mapping[str, nn.Parameter],
+    *,
+    lr: float,
+    encoder_lr_scale: float,
+    weight_decay: float,
+    betas: tuple[float, float],
+) -> Optimizer:
+    """Group weights by whether they decay and whether they belong to the encoder, which learns more slowly."""
+    groups: list[dict[str, object]] = []
+    for encoder in (False, True):
+        for decay in (True, False):
+            chosen = [
+                weight
+                for name, weight in weights.items()
+                if name.startswith("encoder.") == encoder and decays(name, weight) == decay
+            ]
+            if chosen:
+                rate = lr * encoder_lr_scale if encoder else lr
+                settings = {"lr": rate, "peak": rate, "weight_decay": weight_decay if decay else 0.0}
+                groups.append({"params": chosen, **settings})
+    return AdamW(groups, lr=lr, betas=betas)
+
+
+def set_rate(optimizer: Optimizer, step: int, *, steps: int, warmup_steps: int, end: float) -> float:
+    """Set every group's rate for optimizer step `step` (0-based) and return the factor on the peak rate."""
+    factor = cosine_multiplier(step, steps, warmup_steps, end)
+    for group in optimizer.param_groups:
+        group["lr"] = group["peak"] * factor
+    return factor
+
+
+def clip_streams(weights: Mapping[str, nn.Parameter], largest: float) -> dict[str, Tensor]:
+    """Clip the gradient norm of each stream on its own and return the norms before."""
+    streams: dict[str, list[nn.Parameter]] = {}
+    for name, weight in weights.items():
+        if weight.grad is not None:
+            streams.setdefault(STREAM_OF[part_of(name)], []).append(weight)
+    return {stream: nn.utils.clip_grad_norm_(members, largest) for stream, members in streams.items()}
+
+
+def refuse_dead_weights(weights: Mapping[str, nn.Parameter]) -> None:
+    """Refuse weights that were to train but got no gradient from any loss.
+
+    Raises:
+        MuseError: names them. In the public code a fifth of the block weights silently never train.
+    """
+    dead = [name for name, weight in weights.items() if weight.grad is None]
+    if dead:
+        shown = ", ".join(dead[:5]) + (f" and {len(dead) - 5} more" if len(dead) > 5 else "")
+        raise MuseError(
+            f"{len(dead)} weights are to be trained but no active loss reaches them: {shown}",
+            hint="switch their loss on, or report this with config.yaml",
+            exit_code=ExitCode.SETTINGS,
+        )
+
+
+def finite(terms: Mapping[str, Tensor]) -> bool:
+    """Say whether all losses are finite (one device sync)."""
+    return bool(torch.stack([term.detach().float() for term in terms.values()]).isfinite().all())
+
+
+def stop_if_not_finite(terms: Mapping[str, Tensor], step: int, run: str) -> None:
+    """Stop the run before a step would spoil the weights.
+
+    Raises:
+        MuseError: names the losses; exit code 7.
+    """
+    if finite(terms):
+        return
+    bad = [name for name, term in terms.items() if not bool(term.isfinite().all())]
+    raise MuseError(
+        f"step {step}: the loss is not finite ({', '.join(bad)}); no weight was changed by this step",
+        hint=f"muse train --resume {run}, or a lower --lr",
+        exit_code=ExitCode.STOPPED,
+    )
+
+
+def named(parameters: Iterable[tuple[str, nn.Parameter]]) -> dict[str, nn.Parameter]:
+    """Collect the parameters that train."""
+    return {name: weight for name, weight in parameters if weight.requires_grad}

@@ -1,0 +1,145 @@
+"""What a run is going to do, in words, and everything it still lacks."""
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from muse_core.data.loader import LanePlan
+from muse_core.data.source import open_source
+from muse_core.errors import ExitCode, MuseError
+from muse_core.losses.perceptual import parse_perceptual
+from muse_core.model.build import plan_network
+from muse_core.model.network import MuseNetwork
+from muse_core.model.weights.parts import missing_parts
+from muse_core.runs import find, newest_finished
+from muse_core.settings.presets import STAGES as TITLES
+from muse_core.settings.train import TrainSettings
+from muse_core.training.setup import active_losses, division_of, spec_of
+from muse_core.training.stages import Division, part_of
+
+
+@dataclass(frozen=True)
+class Plan:
+    """lines: the plan in words; missing: what has to be there first, each with its remedy; init: where weights start."""
+
+    lines: list[str]
+    missing: list[str]
+    init: Path | None
+
+    def refuse_if_incomplete(self) -> None:
+        """Refuse to start while anything is missing, naming all of it at once.
+
+        Raises:
+            MuseError: exit code 4.
+        """
+        if self.missing:
+            what = "this run cannot start; missing:\n" + "\n".join(f"  - {line}" for line in self.missing)
+            raise MuseError(what, hint="muse doctor, or --dry-run to see the plan", exit_code=ExitCode.FILE)
+
+
+def make_plan(settings: TrainSettings, world: int = 1) -> Plan:
+    """Plan a run: the network is built on the meta device, the data are opened, nothing is trained."""
+    network = plan_network(settings.run.size, spec_of(settings))
+    division = division_of(network, settings)
+    missing = _missing_weights(settings)
+    init = None
+    try:
+        init = find_init(settings)
+    except MuseError as error:
+        missing.append(f"{error.what}: {error.hint}" if error.hint else error.what)
+    missing += _missing_data(settings, world)
+    return Plan(_lines(settings, network, division, init, world), missing, init)
+
+
+def find_init(settings: TrainSettings) -> Path | None:
+    """Return the checkpoint that a run starts from: --init, or the newest finished previous stage of the size.
+
+    Raises:
+        MuseError: there is none.
+    """
+    run = settings.run
+    if run.init == "none" or (run.init is None and run.stage == 1):
+        return None
+    if run.init is not None:
+        return find(run.init)
+    previous = newest_finished(stage=run.stage - 1, size=run.size)
+    checkpoint = previous.last_checkpoint() if previous else None
+    if checkpoint is None:
+        raise MuseError(
+            f"no finished stage {run.stage - 1} of size {run.size} to start from",
+            hint=f"muse train --stage {run.stage - 1} --size {run.size}, or --init CHECKPOINT, or --init none",
+        )
+    return checkpoint
+
+
+def _missing_weights(settings: TrainSettings) -> list[str]:
+    active = active_losses(settings.losses)
+    roles = {"encoder", "decoder", "backbone", "pixels"}
+    roles |= {"teacher"} if "topology" in active else set()
+    roles |= {"text"} if "contrastive" in active else set()
+    if "perceptual" in active and settings.run.size != "tiny":
+        parts = parse_perceptual(settings.losses.perceptual_kind)
+        roles |= {"lpips", "vgg16"} if "lpips" in parts else set()
+        roles |= {"convnext_s"} if "convnext_s" in parts else set()
+    found = missing_parts(settings.run.size, roles)
+    return [f"weights of the {entry.part.purpose} ({entry.part.hub}): {entry.remedy}" for entry in found]
+
+
+def _missing_data(settings: TrainSettings, world: int) -> list[str]:
+    if settings.data.train is None:
+        return ["training data: --data SHARDS, or MUSE_DATA=SHARDS"]
+    missing = []
+    for where, split in ((settings.data.train, "train"), (settings.data.val, "val")):
+        try:
+            source = open_source(where, split=split, size=settings.model.resolution) if where else None
+            if source and split == "train":
+                part = settings.training.batch_size // settings.training.accumulation
+                LanePlan(part, settings.data.lanes, world).check(source)
+        except MuseError as error:
+            missing.append(f"{split} data: {error.what}" + (f" ({error.hint})" if error.hint else ""))
+    return missing
+
+
+def _lines(
+    settings: TrainSettings, network: MuseNetwork, division: Division, init: Path | None, world: int
+) -> list[str]:
+    run, training, data = settings.run, settings.training, settings.data
+    counts = {name: weight.numel() for name, weight in network.named_parameters()}
+    losses = ", ".join(f"{name} {weight:g}" for name, weight in active_losses(settings.losses).items())
+    part = training.batch_size // training.accumulation
+    lines = [
+        f"stage {run.stage} of 3, size {run.size}: {TITLES[run.stage]}",
+        f"trains   {_by_part(division.trained, counts)}",
+        *_frozen_lines(division, counts),
+        f"losses   {losses}",
+        f"routing  {training.routing}, layout {settings.model.layout}, topology on {settings.losses.topology_blocks} block",
+        f"batch    {training.batch_size} images = {world} process(es) x {training.accumulation} part(s) x "
+        f"{part // world}; {_decoded(settings, part // world)}",
+        f"data     {data.train} through {data.lanes} lanes, {data.lanes // world} per process, {data.workers} worker(s)",
+        f"held out {data.val or 'nothing: no --val-data, so nothing is measured while training'}",
+        f"starts   {init or 'new connector on published parts'}",
+        f"steps    {training.steps}, peak rate {settings.optim.lr:g} after {settings.optim.warmup_steps} warm-up steps",
+    ]
+    if "contrastive" in active_losses(settings.losses):
+        lines.append(f"contrast {part} captions at once, so at most {part * (part - 1)} pairs are pushed apart")
+    return lines
+
+
+def _decoded(settings: TrainSettings, local: int) -> str:
+    decoded = min(settings.training.reconstruct or local, local)
+    return "all decoded" if decoded == local else f"{decoded} of each {local} decoded"
+
+
+def _by_part(names: tuple[str, ...], counts: dict[str, int]) -> str:
+    sums: Counter[str] = Counter()
+    for name in names:
+        sums[part_of(name)] += counts[name]
+    parts = ", ".join(f"{part} {count:,}" for part, count in sums.items())
+    return f"{sum(sums.values()):,} weights: {parts}"
+
+
+def _frozen_lines(division: Division, counts: dict[str, int]) -> list[str]:
+    sums: Counter[str] = Counter()
+    for name, reason in division.frozen.items():
+        sums[reason] += counts[name]
+    return [f"frozen   {count:,} weights: {reason}" for reason, count in sums.items()]

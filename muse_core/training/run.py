@@ -1,0 +1,216 @@
+"""A run in progress: everything the loop touches, and the step-shaped pieces it is made of."""
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from muse_core.data.sample import Batch
+from muse_core.model.build import ConnectorSpec
+from muse_core.model.checkpoint import CheckpointState, read_state, read_tensors, save_network
+from muse_core.model.network import MuseNetwork
+from muse_core.progress import Progress, Tracker
+from muse_core.runs import RunFolder
+from muse_core.training.adversary import Adversary
+from muse_core.training.average import Average
+from muse_core.training.objective import Objective, StepOutput
+from muse_core.training.optimizers import clip_streams, refuse_dead_weights, set_rate, stop_if_not_finite
+from muse_core.training.state import optimizer_state, random_state, restore_optimizer, restore_random
+from muse_core.training.validation import Validation
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How long, how fast the rate moves, and what happens how often (in optimizer steps)."""
+
+    steps: int
+    warmup_steps: int
+    end_factor: float
+    accumulation: int
+    clip: float
+    log_every: int
+    eval_every: int
+    sample_every: int
+    save_every: int
+    keep: int
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What a checkpoint of this run says it is."""
+
+    size: str
+    stage: int
+    spec: ConnectorSpec
+    encoder_trained: bool
+    frozen: Mapping[str, str]
+
+
+@dataclass
+class Run:
+    """One stage being trained."""
+
+    identity: Identity
+    pace: Pace
+    network: MuseNetwork
+    trainee: nn.Module
+    objective: Objective
+    weights: Mapping[str, nn.Parameter]
+    optimizer: Optimizer
+    average: Average
+    adversary: Adversary | None
+    batches: Iterator[Batch]
+    validation: Validation | None
+    folder: RunFolder
+    accelerator: Accelerator
+    progress: Progress
+    writer: object | None = None
+    first_step: int = 0
+    cursor: dict[int, int] = field(default_factory=dict)
+    skipped: dict[str, int] = field(default_factory=dict)
+    negatives: int = 0
+    _images: int = 0
+    _since: float = field(default_factory=time.monotonic)
+
+    def set_rate(self, step: int) -> None:
+        """Set the learning rates of step `step`."""
+        schedule = {"steps": self.pace.steps, "warmup_steps": self.pace.warmup_steps, "end": self.pace.end_factor}
+        set_rate(self.optimizer, step, **schedule)  # type: ignore[arg-type]
+        if self.adversary:
+            self.adversary.set_rate(step, **schedule)  # type: ignore[arg-type]
+
+    def next_batch(self) -> Batch:
+        """Read a batch and remember how far each lane has come."""
+        batch = next(self.batches).to(self.accelerator.device)
+        self.cursor |= batch.cursor
+        self.skipped = dict(batch.skipped)
+        self._images += len(batch.images) * self.accelerator.num_processes
+        return batch
+
+    def losses(self, output: StepOutput, batch: Batch, step: int) -> dict[str, Tensor]:
+        """Return the active losses of a batch, unweighted."""
+        terms, negatives = self.objective.terms(output, batch, self.network.connector.logit_scale)
+        self.negatives = negatives or self.negatives
+        if self.adversary and self.adversary.plays_at(step):
+            terms["adversarial"] = self.adversary.term(output.reconstruction)
+        stop_if_not_finite(terms, step, str(self.folder.path))
+        return terms
+
+    def backward(self, terms: Mapping[str, Tensor]) -> None:
+        """Add the gradients of the weighted terms."""
+        self.accelerator.backward(self.objective.total(terms) / self.pace.accumulation)
+
+    def update(self, step: int) -> dict[str, Tensor]:
+        """Clip each stream, take the optimizer's step, move the average; returns the norms before clipping."""
+        if step == self.first_step:
+            refuse_dead_weights(self.weights)
+        norms = clip_streams(self.weights, self.pace.clip)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.average.update()
+        return norms
+
+    def oppose(self, output: StepOutput, batch: Batch, step: int) -> dict[str, Tensor]:
+        """Give the discriminator its turn."""
+        if not self.adversary or not self.adversary.plays_at(step):
+            return {}
+        return self.adversary.turn(batch.images[: len(output.reconstruction)], output.reconstruction)
+
+    def is_due(self, done: int, every: int) -> bool:
+        """Say whether something that happens every so often is due after `done` steps; the last step always is."""
+        return done % every == 0 or done == self.pace.steps
+
+    def log(self, done: int, terms: Mapping[str, Tensor], norms: Mapping[str, Tensor], tracker: Tracker) -> None:
+        """Write one line of metrics; reading the numbers waits for the device, so this is not done every step."""
+        record = {f"loss/{name}": term.item() for name, term in terms.items()}
+        record |= {f"grad_norm/{stream}": float(norm) for stream, norm in norms.items()}
+        record["lr"] = float(self.optimizer.param_groups[0]["lr"])
+        record["images_per_s"] = self._images / max(time.monotonic() - self._since, 1e-9)
+        if self.negatives:
+            record["negatives"] = float(self.negatives)
+        self._images, self._since = 0, time.monotonic()
+        self.record(done, record)
+        tracker.advance(0, note="  ".join(f"{name} {term.item():.3f}" for name, term in terms.items()))
+
+    def record(self, done: int, numbers: Mapping[str, float]) -> None:
+        """Append numbers of a step to metrics.jsonl and to TensorBoard."""
+        if not self.accelerator.is_main_process:
+            return
+        self.folder.append_metrics({"step": done, **numbers})
+        for name, number in numbers.items():
+            if self.writer is not None:
+                self.writer.add_scalar(name, number, done)  # type: ignore[attr-defined]
+
+    def evaluate(self, done: int) -> None:
+        """Measure the averaged weights on held-out images."""
+        if self.validation is None or not self.accelerator.is_main_process:
+            return
+        with self.average.swapped_in():
+            scores = self.validation.measure(self.network, self.objective)
+        self.record(done, {f"val/{name}": score for name, score in scores.items()})
+
+    def sample(self, done: int) -> None:
+        """Draw held-out images, their reconstructions and attention with the averaged weights."""
+        if self.validation is None or not self.accelerator.is_main_process:
+            return
+        with self.average.swapped_in():
+            self.validation.draw(self.network, self.objective, self.folder.sample_path(done))
+
+    def save(self, done: int) -> None:
+        """Write a checkpoint aside and rename it."""
+        if not self.accelerator.is_main_process:
+            return
+        tensors, optimizer_rest = optimizer_state(self.optimizer, "optimizer")
+        tensors |= random_state()
+        training: dict[str, object] = {
+            "optimizer": optimizer_rest,
+            "cursor": {str(lane): position for lane, position in self.cursor.items()},
+            "average": {"updates": self.average.updates, "cap": self.average.cap},
+            "skipped": self.skipped,
+        }
+        if self.adversary:
+            adversary_tensors, training["adversary"] = self.adversary.state()
+            tensors |= adversary_tensors
+        identity = self.identity
+        state = CheckpointState(
+            size=identity.size,
+            stage=identity.stage,
+            step=done,
+            spec=identity.spec,
+            encoder_trained=identity.encoder_trained,
+            frozen=identity.frozen,
+            training=training,
+        )
+        with self.folder.checkpoint(done, keep=self.pace.keep) as folder:
+            save_network(folder, self.network, self.average.shadow, state)
+            save_file(tensors, folder / "training.safetensors")
+        self.folder.update(step=done)
+
+    def restore(self, folder: Path) -> None:
+        """Continue exactly from a checkpoint of this run; the network holds its current weights already."""
+        state = read_state(folder)
+        tensors = read_tensors(folder / "training.safetensors")
+        restore_optimizer(self.optimizer, "optimizer", tensors, state.training["optimizer"])
+        restore_random(tensors)
+        saved = state.training["average"]
+        self.average.restore(read_tensors(folder / "average.safetensors"), saved["updates"], saved["cap"])
+        if self.adversary:
+            self.adversary.restore(tensors, state.training["adversary"])
+        self.first_step = state.step
+        self.skipped = dict(state.training["skipped"])
+
+
+def cursor_of(state: CheckpointState) -> dict[int, int]:
+    """Read how far each lane had come."""
+    return {int(lane): int(position) for lane, position in state.training["cursor"].items()}
+
+
+def seed_everything(seed: int, rank: int) -> None:
+    """Seed this process's generator; data order has its own seed, the same on all ranks."""
+    torch.manual_seed(seed + rank)

@@ -1,0 +1,267 @@
+"""From settings to a `Run`: the one place that turns numbers into networks, readers and optimizers.
+
+Settings stop here; what is built takes values.
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from einops import rearrange
+from torch import Tensor
+from transformers import InternVLVisionModel
+
+from muse_core.data.loader import Batches, eval_batches
+from muse_core.data.source import open_source
+from muse_core.data.transforms import train_transform
+from muse_core.losses.perceptual import FeatureDistance, Perceptual
+from muse_core.model.build import ConnectorSpec, build_network
+from muse_core.model.checkpoint import CheckpointState, load_network, read_state
+from muse_core.model.discriminator import PatchDiscriminator
+from muse_core.model.images import imagenet_normalize
+from muse_core.model.network import MuseNetwork
+from muse_core.model.routing import ROUTINGS
+from muse_core.model.teacher import StructureTeacher
+from muse_core.model.weights import tiny
+from muse_core.model.weights.parts import tiny_hashes
+from muse_core.errors import MuseError
+from muse_core.progress import Progress
+from muse_core.runs import RunFolder
+from muse_core.settings.train import LossSettings, TrainSettings
+from muse_core.training.adversary import Adversary
+from muse_core.training.average import Average
+from muse_core.training.objective import Judges, Objective, Trainee
+from muse_core.training.optimizers import build_optimizer, named
+from muse_core.training.run import Identity, Pace, Run, cursor_of, seed_everything
+from muse_core.training.stages import STAGES, Division, Objectives, divide, freeze
+from muse_core.training.validation import Validation, without_masks
+
+TINY_PERCEPTUAL_LAYERS = 2
+TINY_DISCRIMINATOR = {"width": 32, "multipliers": (1, 2), "groups": 8, "grid": 8}
+
+
+def spec_of(settings: TrainSettings) -> ConnectorSpec:
+    """Collect the numbers of the connector."""
+    model = settings.model
+    return ConnectorSpec(
+        layout=model.layout,
+        width=model.width,
+        heads=model.heads,
+        blocks=model.blocks,
+        latent_channels=model.latent_channels,
+        inject=model.inject,
+        resolution=model.resolution,
+    )
+
+
+def active_losses(losses: LossSettings) -> dict[str, float]:
+    """Name the objectives whose weight is not 0."""
+    names = ("pixel", "perceptual", "topology", "contrastive", "adversarial")
+    return {name: getattr(losses, name) for name in names if getattr(losses, name) > 0}
+
+
+def objectives_of(settings: TrainSettings) -> Objectives:
+    """Say what decides which weights can be reached."""
+    losses = settings.losses
+    return Objectives(
+        topology=losses.topology > 0,
+        contrastive=losses.contrastive > 0,
+        topology_last_only=losses.topology_blocks == "last",
+        contrastive_last_only=settings.model.layout == "released",
+        routing=ROUTINGS[settings.training.routing],
+    )
+
+
+def division_of(network: MuseNetwork, settings: TrainSettings) -> Division:
+    """Decide which weights train."""
+    return divide(network, STAGES[settings.run.stage], objectives_of(settings))
+
+
+def tiny_features(vision: InternVLVisionModel, layers: int) -> Callable[[Tensor], list[Tensor]]:
+    """Return the first layers of the pack's backbone as image features, each (B, D, h, w)."""
+
+    def features(images: Tensor) -> list[Tensor]:
+        hidden = vision.embeddings(imagenet_normalize(images))
+        height = images.shape[-2] // int(vision.config.patch_size[0])
+        found = []
+        for layer in vision.encoder.layer[:layers]:
+            hidden = layer(hidden)
+            found.append(rearrange(hidden[:, 1:], "b (h w) d -> b d h w", h=height))
+        return found
+
+    return features
+
+
+def _perceptual(kind: str, device: torch.device) -> Perceptual:
+    if kind != "tiny-features":
+        raise MuseError(
+            f"losses.perceptual_kind {kind} needs published weights that this version cannot load yet",
+            hint="--set losses.perceptual_kind=tiny-features",
+        )
+    return FeatureDistance(tiny_features(tiny.load_backbone().to(device), TINY_PERCEPTUAL_LAYERS))
+
+
+def build_judges(settings: TrainSettings, device: torch.device) -> Judges:
+    """Load what the active losses compare with."""
+    active = active_losses(settings.losses)
+    return Judges(
+        teacher=StructureTeacher(tiny.load_teacher_model()).to(device) if "topology" in active else None,
+        text=tiny.load_text().to(device) if "contrastive" in active else None,
+        perceptual=_perceptual(settings.losses.perceptual_kind, device) if "perceptual" in active else None,
+    )
+
+
+def build_objective(settings: TrainSettings, judges: Judges) -> Objective:
+    """Put the losses of a stage together."""
+    blocks = tuple(range(settings.model.blocks))
+    released = settings.model.layout == "released"
+    return Objective(
+        weights=active_losses(settings.losses),
+        judges=judges,
+        pixel_kind=settings.losses.pixel_kind,
+        topology_blocks=blocks[-1:] if settings.losses.topology_blocks == "last" else blocks,
+        contrastive_blocks=blocks[-1:] if released else blocks,
+        decoded=settings.training.reconstruct,
+    )
+
+
+def _adversary(settings: TrainSettings, accelerator: Accelerator) -> Adversary | None:
+    if settings.losses.adversarial == 0:
+        return None
+    optim = settings.optim
+    return Adversary(
+        PatchDiscriminator(**TINY_DISCRIMINATOR) if settings.run.size == "tiny" else PatchDiscriminator(),  # type: ignore[arg-type]
+        lr=optim.discriminator_lr,
+        betas=(optim.beta1, optim.beta2),
+        weight_decay=optim.weight_decay,
+        lecam=settings.losses.lecam,
+        start=settings.losses.adversarial_start,
+        clip=optim.clip,
+        accelerator=accelerator,
+    )
+
+
+def _batches(settings: TrainSettings, accelerator: Accelerator, cursor: Mapping[int, int]) -> Batches:
+    data, size = settings.data, settings.model.resolution
+    return Batches(
+        open_source(str(data.train), size=size),
+        batch_size=settings.training.batch_size // settings.training.accumulation,
+        transform=train_transform(size, flip=data.flip),
+        lanes=data.lanes,
+        seed=settings.run.seed,
+        rank=accelerator.process_index,
+        world=accelerator.num_processes,
+        workers=data.workers,
+        cursor=dict(cursor),
+    )
+
+
+def _validation(settings: TrainSettings, device: torch.device) -> Validation | None:
+    if settings.data.val is None:
+        return None
+    source = open_source(settings.data.val, split="val", size=settings.model.resolution)
+    read = eval_batches(source, batch_size=32, size=settings.model.resolution, limit=settings.data.val_images)
+    return Validation([without_masks(batch.to(device)) for batch in read])
+
+
+def _start(settings: TrainSettings, init: Path | None) -> tuple[MuseNetwork, CheckpointState | None]:
+    """Build the network, from the averaged weights of `init` where there is one.
+
+    Raises:
+        MuseError: `init` has other numbers than the settings.
+    """
+    spec = spec_of(settings)
+    if init is None:
+        return build_network(settings.run.size, spec), None
+    network, state = load_network(init)
+    theirs, ours = vars(state.spec) | {"size": state.size}, vars(spec) | {"size": settings.run.size}
+    differing = [f"{key} {theirs[key]} there, {ours[key]} here" for key in ours if theirs[key] != ours[key]]
+    differing = [text for text in differing if not text.startswith("resolution")]
+    if differing:
+        raise MuseError(f"{init} does not fit the settings: {'; '.join(differing)}", hint="--init none, or the same --set")
+    return network, state
+
+
+def build_run(
+    settings: TrainSettings, folder: RunFolder, progress: Progress, accelerator: Accelerator, init: Path | None
+) -> Run:
+    """Build everything of a stage; continues when the folder has a checkpoint."""
+    seed_everything(settings.run.seed, accelerator.process_index)
+    resumed = folder.last_checkpoint()
+    if resumed:
+        (network, state), cursor = load_network(resumed, average=False), cursor_of(read_state(resumed))
+        encoder_trained = state.encoder_trained
+    else:
+        network, started = _start(settings, init)
+        cursor, encoder_trained = {}, bool(started and started.encoder_trained)
+    division = division_of(network, settings)
+    freeze(network, division)
+    network.to(accelerator.device)
+    train_encoder = "encoder" in STAGES[settings.run.stage].trained
+    trainee = Trainee(
+        network,
+        train_encoder=train_encoder,
+        routing=ROUTINGS[settings.training.routing],
+        gradient_scale=settings.optim.gradient_scale,
+    )
+    weights = named(trainee.named_parameters())
+    optim = settings.optim
+    run = Run(
+        identity=_identity(settings, encoder_trained or train_encoder),
+        pace=_pace(settings),
+        network=network,
+        trainee=accelerator.prepare(trainee),
+        objective=build_objective(settings, build_judges(settings, accelerator.device)),
+        weights=weights,
+        optimizer=build_optimizer(
+            weights,
+            lr=optim.lr,
+            encoder_lr_scale=optim.encoder_lr_scale,
+            weight_decay=optim.weight_decay,
+            betas=(optim.beta1, optim.beta2),
+        ),
+        average=Average(weights, optim.average_decay),
+        adversary=_adversary(settings, accelerator),
+        batches=iter(_batches(settings, accelerator, cursor)),
+        validation=_validation(settings, accelerator.device) if accelerator.is_main_process else None,
+        folder=folder,
+        accelerator=accelerator,
+        progress=progress,
+        writer=_writer(settings, folder, accelerator),
+        cursor=dict(cursor),
+    )
+    if resumed:
+        run.restore(resumed)
+    return run
+
+
+def _identity(settings: TrainSettings, encoder_trained: bool) -> Identity:
+    hashes = tiny_hashes()
+    used = {"teacher", "text"} | (set() if encoder_trained else {"backbone"})
+    frozen = {role: digest for role, digest in hashes.items() if role in used}
+    return Identity(settings.run.size, settings.run.stage, spec_of(settings), encoder_trained, frozen)
+
+
+def _pace(settings: TrainSettings) -> Pace:
+    training, optim = settings.training, settings.optim
+    return Pace(
+        steps=training.steps,
+        warmup_steps=min(optim.warmup_steps, training.steps // 2),
+        end_factor=min(1.0, optim.end_lr / optim.lr),
+        accumulation=training.accumulation,
+        clip=optim.clip,
+        log_every=training.log_every,
+        eval_every=training.eval_every,
+        sample_every=training.sample_every,
+        save_every=training.save_every,
+        keep=training.keep,
+    )
+
+
+def _writer(settings: TrainSettings, folder: RunFolder, accelerator: Accelerator) -> object | None:
+    if "tensorboard" not in settings.training.track or not accelerator.is_main_process:
+        return None
+    from torch.utils.tensorboard import SummaryWriter
+
+    return SummaryWriter(str(folder.path / "tensorboard"))

@@ -1,0 +1,107 @@
+"""Begin, resume and finish runs."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+
+from muse_core.errors import ExitCode, MuseError
+from muse_core.progress import Progress, Silent
+from muse_core.runs import Logged, RunFolder, new_path
+from muse_core.settings.train import TrainSettings
+from muse_core.training.loop import train as train_loop
+from muse_core.training.plan import make_plan
+from muse_core.training.setup import build_run
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """What a finished run says of itself."""
+
+    folder: Path
+    stage: int
+    size: str
+    steps: int
+    validation: Mapping[str, float]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a JSON-able document."""
+        return {"command": "train", **asdict(self), "folder": str(self.folder)}
+
+
+def train(settings: TrainSettings, origins: Mapping[str, str], progress: Progress | None = None) -> RunSummary:
+    """Train one stage in a new run folder.
+
+    Raises:
+        MuseError: something is missing, does not fit, or the loss is not finite.
+        KeyboardInterrupt: the run was stopped and can be resumed.
+    """
+    progress = progress or Silent()
+    plan = make_plan(settings)
+    for line in plan.lines:
+        progress.say(line)
+    plan.refuse_if_incomplete()
+    run = settings.run
+    folder = RunFolder.create(
+        Path(run.out) if run.out else new_path(run.stage, run.size),
+        settings.model_dump(mode="json"),
+        origins,
+        overwrite=run.overwrite,
+        stage=run.stage,
+        size=run.size,
+        steps=settings.training.steps,
+    )
+    progress.say(f"writes   {folder.path}")
+    return _train(settings, folder, progress, plan.init)
+
+
+def resume(folder: RunFolder, progress: Progress | None = None) -> RunSummary:
+    """Continue a run from its last checkpoint, or from its start when it has none.
+
+    Raises:
+        MuseError: the run is finished, or its checkpoint cannot be read.
+    """
+    progress = progress or Silent()
+    settings = TrainSettings.model_validate(folder.settings())
+    if folder.status.state == "finished":
+        raise MuseError(f"{folder.path} is finished", hint=f"muse train --init {folder.path} for a new run from it")
+    plan = make_plan(settings)
+    plan.refuse_if_incomplete()
+    last = folder.last_checkpoint()
+    progress.say(f"continues {folder.path} exactly, from " + (last.name if last else "the first step"))
+    folder.resume()
+    folder.cut_metrics(int(last.name.removeprefix("step-")) if last else 0)
+    return _train(settings, folder, progress, plan.init)
+
+
+def _train(settings: TrainSettings, folder: RunFolder, progress: Progress, init: Path | None) -> RunSummary:
+    logged = Logged(progress, folder)
+    try:
+        if settings.training.threads:
+            torch.set_num_threads(settings.training.threads)
+        run = build_run(settings, folder, logged, _accelerator(settings), init)
+        done = train_loop(run)
+    except KeyboardInterrupt as error:
+        folder.interrupt(error)
+        raise
+    except Exception as error:
+        folder.fail(error)
+        raise
+    measured = [record for record in folder.metrics() if any(key.startswith("val/") for key in record)]
+    validation = {key: value for key, value in (measured[-1] if measured else {}).items() if key.startswith("val/")}
+    folder.finish(done, **validation)
+    return RunSummary(folder.path, settings.run.stage, settings.run.size, done, validation)
+
+
+def _accelerator(settings: TrainSettings) -> Accelerator:
+    precision = settings.training.precision
+    if precision == "auto":
+        precision = "bf16" if torch.cuda.is_available() else "fp32"
+    if precision == "fp16" and not torch.cuda.is_available():
+        raise MuseError("fp16 needs a GPU", hint="--precision bf16 or fp32", exit_code=ExitCode.MACHINE)
+    return Accelerator(
+        mixed_precision="no" if precision == "fp32" else precision, cpu=settings.training.devices == "cpu"
+    )

@@ -1,0 +1,74 @@
+"""What a run measures and draws on held-out images while it trains.
+
+Letters: B images, N tokens, h x w cells.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from io import BytesIO
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from muse_core.data.sample import Batch
+from muse_core.evaluation.pixels import psnr, to_bytes
+from muse_core.files import write_atomically
+from muse_core.losses.topology import topology_loss
+from muse_core.model.network import MuseNetwork
+from muse_core.training.objective import Objective
+from muse_core.viz.grids import sample_strip
+
+DRAWN = 6
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Held-out batches, read once."""
+
+    batches: Sequence[Batch]
+
+    @torch.no_grad()
+    def measure(self, network: MuseNetwork, objective: Objective) -> dict[str, float]:
+        """Return PSNR (dB) and, where there is a teacher, the topology KL of the last block (nats)."""
+        ratios: list[Tensor] = []
+        divergences: list[Tensor] = []
+        for batch in self.batches:
+            out = network.connect(batch.images)
+            size = (batch.images.shape[-2], batch.images.shape[-1])
+            ratios.append(psnr(to_bytes(batch.images), to_bytes(network.decode(out.latents, size))))
+            if objective.judges.teacher:
+                target = objective.judges.teacher(batch.images, out.grid)
+                divergences.append(topology_loss(out.attentions[-1], target))
+        scores = {"psnr": float(torch.cat(ratios).mean())}
+        if divergences:
+            scores["topology"] = float(torch.stack(divergences).mean())
+        return scores
+
+    @torch.no_grad()
+    def draw(self, network: MuseNetwork, objective: Objective, path: Path) -> None:
+        """Write a strip: input, reconstruction, where the centre of the main object looks, and the teacher's view."""
+        images = self.batches[0].images[:DRAWN]
+        out = network.connect(images)
+        size = (images.shape[-2], images.shape[-1])
+        pictures = network.decode(out.latents, size).clamp(0, 1)
+        query = (out.grid[0] // 2) * out.grid[1] + out.grid[1] // 2
+        maps = out.attentions[-1].mean(1)[:, query].unflatten(-1, out.grid)
+        teacher = objective.judges.teacher
+        wanted = teacher(images, out.grid)[:, query].unflatten(-1, out.grid) if teacher else [None] * len(images)
+        rows = [
+            [image.cpu().numpy(), picture.float().cpu().numpy(), seen.float().cpu().numpy(), _array(goal)]
+            for image, picture, seen, goal in zip(images, pictures, maps, wanted, strict=True)
+        ]
+        picture_file = BytesIO()
+        sample_strip(rows, side=128, across=2).save(picture_file, "PNG", optimize=True)
+        write_atomically(path, picture_file.getvalue())
+
+
+def _array(goal: Tensor | None) -> object:
+    return None if goal is None else goal.float().cpu().numpy()
+
+
+def without_masks(batch: Batch) -> Batch:
+    """Drop what validation while training does not read."""
+    return replace(batch, masks=None)
