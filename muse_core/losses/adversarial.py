@@ -41,9 +41,7 @@ class LeCam(nn.Module):
     def forward(self, real: Tensor, fake: Tensor) -> Tensor:
         """Return the weighted penalty for these logits, then let the running means follow them."""
         real_mean, fake_mean = real.float().mean(), fake.float().mean()
-        # Copies: the penalty's backward pass comes after the running means have moved.
-        ema_real, ema_fake = self.ema_real.clone(), self.ema_fake.clone()
-        penalty = F.relu(real_mean - ema_fake).square() + F.relu(ema_real - fake_mean).square()
+        penalty = F.relu(real_mean - self.ema_fake).square() + F.relu(self.ema_real - fake_mean).square()
         if self.training:
             means = mean_over_processes(torch.stack((real_mean, fake_mean)))
             self.ema_real.lerp_(means[0], 1 - self.decay)

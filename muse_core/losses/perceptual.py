@@ -22,7 +22,7 @@ _SHIFT = (-0.030, -0.088, -0.188)
 _SCALE = (0.458, 0.448, 0.450)
 _CONVNEXT_SIDE = 224
 
-PARTS = ("lpips", "convnext_s", "features")
+PARTS = ("lpips", "convnext_s")
 
 
 class Perceptual(Protocol):
