@@ -128,11 +128,7 @@ class RunFolder:
 
     def fail(self, error: BaseException) -> None:
         """Record why the run stopped, with the exit code that its command must end with."""
-        if isinstance(error, MuseError):
-            what, hint, code = error.what, error.hint, error.exit_code
-        else:
-            what, hint, code = f"{type(error).__name__}: {error}", None, int(ExitCode.BUG)
-        self._write_status(replace(self.status, state="failed", error=without_secrets(what), hint=hint, exit_code=code))
+        self._write_status(_failed(self.status, error))
 
     def interrupt(self, error: KeyboardInterrupt) -> None:
         """Record that somebody stopped it, by Ctrl-C or SIGTERM; it can be resumed."""
@@ -197,6 +193,42 @@ class RunFolder:
                 return named
         complete = self.checkpoints()
         return complete[-1] if complete else None
+
+
+class FollowerFolder(RunFolder):
+    """The run as the other processes see it: they log to files of their own and leave the rest to the first.
+
+    A failure is recorded all the same: whoever fails first says why.
+    """
+
+    def write_settings(self, settings: Mapping[str, Any], origins: Mapping[str, str]) -> None:
+        """Leave it to the first process."""
+
+    def append_metrics(self, record: Mapping[str, Any]) -> None:
+        """Leave it to the first process."""
+
+    def cut_metrics(self, step: int) -> None:
+        """Leave it to the first process."""
+
+    def fail(self, error: BaseException) -> None:
+        """Record why this process failed, unless another one said so already."""
+        if self.status.state != "failed":
+            super()._write_status(_failed(self.status, error))
+
+    def log(self, text: str, rank: int = 0) -> None:
+        """Append to the log of this process."""
+        super().log(text, rank or int(os.environ.get("RANK", "1")))
+
+    def _write_status(self, status: Status) -> None:
+        """Leave it to the first process."""
+
+
+def _failed(status: Status, error: BaseException) -> Status:
+    if isinstance(error, MuseError):
+        what, hint, code = error.what, error.hint, error.exit_code
+    else:
+        what, hint, code = f"{type(error).__name__}: {error}", None, int(ExitCode.BUG)
+    return replace(status, state="failed", error=without_secrets(what), hint=hint, exit_code=code)
 
 
 def _step_name(step: int) -> str:
@@ -292,6 +324,20 @@ def find_run(where: str | Path) -> RunFolder:
     if newest is None:
         raise MuseError(f"there is no run in {runs_dir()}", hint="muse train --stage 1-3 --size tiny")
     return newest
+
+
+def unfinished(where: str | Path) -> RunFolder:
+    """Find the run to go on with: "latest" is the one updated last that is not finished.
+
+    Raises:
+        MuseError: there is none.
+    """
+    if str(where) != "latest":
+        return RunFolder.open(Path(where))
+    for run in list_runs():
+        if run.status.state != "finished":
+            return run
+    raise MuseError(f"every run in {runs_dir()} is finished", hint="muse ls runs")
 
 
 def run_of(path: Path) -> RunFolder | None:

@@ -1,0 +1,239 @@
+"""`muse train`: one stage, all three, or going on with a run."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from muse_cli.options import ConfigFile, Data, Precision, Seed, Sets, ValData
+from muse_cli.output import out
+from muse_core.errors import ExitCode, MuseError
+
+if TYPE_CHECKING:
+    from muse_core.settings import Origins
+    from muse_core.settings.train import TrainSettings
+
+PACE = "Pace and records"
+MAY_CHANGE = {
+    "training.devices",
+    "training.save_every",
+    "training.eval_every",
+    "training.sample_every",
+    "training.log_every",
+    "training.keep",
+    "training.track",
+    "training.threads",
+    "data.workers",
+}
+
+
+def train(
+    stage: Annotated[
+        str | None,
+        typer.Option("--stage", metavar="1|2|3|1-3", help="1 topology, 2 semantics, 3 synergy; 1-3 runs all three."),
+    ] = None,
+    size: Annotated[
+        str | None, typer.Option("--size", metavar="tiny|1b|3b", help="Networks and recipe.", show_default="1b")
+    ] = None,
+    data: Data = None,
+    val_data: ValData = None,
+    init: Annotated[
+        str | None,
+        typer.Option(
+            "--init",
+            metavar="CHECKPOINT|none",
+            help="Weights to start from.",
+            show_default="newest finished previous stage of the same size",
+        ),
+    ] = None,
+    resume: Annotated[
+        str | None, typer.Option("--resume", metavar="RUN", help="Go on with this run exactly; `latest` finds it.")
+    ] = None,
+    out_dir: Annotated[
+        str | None,
+        typer.Option("--out", metavar="DIR", help="Run folder.", show_default="runs/SIZE-stageN-TIME"),
+    ] = None,
+    overwrite: Annotated[bool | None, typer.Option("--overwrite", help="Empty --out first.")] = None,
+    steps: Annotated[int | None, typer.Option("--steps", min=1, help="Optimizer steps.", rich_help_panel=PACE)] = None,
+    batch_size: Annotated[
+        int | None, typer.Option("--batch-size", min=1, help="Images per step, over all devices.", rich_help_panel=PACE)
+    ] = None,
+    lr: Annotated[float | None, typer.Option("--lr", help="Peak learning rate.", rich_help_panel=PACE)] = None,
+    devices: Annotated[
+        str | None,
+        typer.Option(
+            "--devices", metavar="auto|cpu|mps|N|0,2", help="A number of GPUs, or which.", show_default="auto"
+        ),
+    ] = None,
+    precision: Precision = None,
+    seed: Seed = None,
+    track: Annotated[
+        list[str] | None,
+        typer.Option("--track", metavar="NAME", help="tensorboard or none; repeatable.", rich_help_panel=PACE),
+    ] = None,
+    save_every: Annotated[
+        int | None, typer.Option("--save-every", min=1, help="Steps between checkpoints.", rich_help_panel=PACE)
+    ] = None,
+    eval_every: Annotated[
+        int | None, typer.Option("--eval-every", min=1, help="Steps between measurements.", rich_help_panel=PACE)
+    ] = None,
+    keep: Annotated[int | None, typer.Option("--keep", min=1, help="Checkpoints kept.", rich_help_panel=PACE)] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the plan and what is missing, and stop; exit 8 if anything is.")
+    ] = False,
+    config: ConfigFile = None,
+    sets: Sets = None,
+) -> None:
+    """Train a tokenizer: one stage, or all three."""
+    flags = {
+        "run.size": size,
+        "run.init": init,
+        "run.overwrite": overwrite,
+        "run.seed": seed,
+        "data.train": data,
+        "data.val": val_data,
+        "training.steps": steps,
+        "training.batch_size": batch_size,
+        "optim.lr": lr,
+        "training.devices": devices,
+        "training.precision": precision,
+        "training.track": tuple(track) if track else None,
+        "training.save_every": save_every,
+        "training.eval_every": eval_every,
+        "training.keep": keep,
+    }
+    if resume is not None:
+        go_on(resume, {**flags, "run.stage": stage, "run.out": out_dir}, sets or [], config)
+        return
+    stages = stages_of(stage)
+    asked = [Request(flags, number, out_dir, chained=len(stages) > 1) for number in stages]
+    if dry_run:
+        show_plans(asked, sets, config)
+    else:
+        run_stages(asked, sets, config)
+
+
+class Request:
+    """One stage as it was asked for on the command line."""
+
+    def __init__(self, flags: Mapping[str, Any], stage: int | None, folder: str | None, *, chained: bool) -> None:
+        inside = str(Path(folder) / f"stage{stage}") if folder and chained else folder
+        self.flags = {**flags, "run.stage": stage, "run.out": inside}
+
+    def settings(
+        self, sets: list[str] | None, config: Path | None, after: str | None = None
+    ) -> "tuple[TrainSettings, Origins]":
+        """Resolve the settings; `after` is what a stage of a chain starts from.
+
+        Raises:
+            MuseError: no layer says which stage.
+        """
+        from muse_cli.settings import resolve_as
+        from muse_core.settings.train import TrainSettings
+
+        flags = {**self.flags, "run.init": after} if after else self.flags
+        settings, origins = resolve_as(TrainSettings, "train", flags, sets, config)
+        if origins["run.stage"] == "default":
+            raise MuseError("which stage?", hint="muse train --stage 1-3 --size tiny", exit_code=ExitCode.USAGE)
+        return settings, origins
+
+
+def stages_of(text: str | None) -> list[int | None]:
+    """Read --stage: a number, or a range such as 1-3; without it the other layers say.
+
+    Raises:
+        MuseError: it is neither.
+    """
+    if text is None:
+        return [None]
+    first, dash, last = text.partition("-")
+    if not first.isdigit() or (dash and not last.isdigit()):
+        raise MuseError(f"--stage {text}: expected 1, 2, 3 or 1-3", hint="muse ls stages", exit_code=ExitCode.USAGE)
+    found: list[int | None] = list(range(int(first), int(last or first) + 1))
+    if not found:
+        raise MuseError(f"--stage {text}: there is no stage in it", hint="--stage 1-3", exit_code=ExitCode.USAGE)
+    return found
+
+
+def run_stages(asked: list[Request], sets: list[str] | None, config: Path | None) -> None:
+    """Train the stages, each from the result of the one before it."""
+    from muse_cli.launch import start
+
+    done: list[dict[str, Any]] = []
+    for number, _ in enumerate(asked):
+        asked[number].settings(sets, config)  # a mistake in a later stage is told before the first one trains
+    for request in asked:
+        settings, origins = request.settings(sets, config, done[-1]["folder"] if done else None)
+        try:
+            done.append(start(settings, origins))
+        except KeyboardInterrupt as error:
+            error.hint = resume_hint(settings)  # type: ignore[attr-defined]
+            raise
+    out.result(done[0] if len(done) == 1 else {"command": "train", "runs": done}, "\n".join(d["folder"] for d in done))
+
+
+def resume_hint(settings: "TrainSettings") -> str | None:
+    """Return the command that goes on with the run that was just stopped."""
+    from muse_core.runs import find_run, is_run
+
+    folder = Path(settings.run.out) if settings.run.out else find_run("latest").path
+    return f"muse train --resume {folder}" if is_run(folder) else None
+
+
+def show_plans(asked: list[Request], sets: list[str] | None, config: Path | None) -> None:
+    """Print what would be done, and everything that is missing for it.
+
+    Raises:
+        MuseError: with exit code 8, when something is missing.
+    """
+    from muse_cli.launch import team_for
+    from muse_core.training.plan import make_plan
+
+    lines: list[str] = []
+    missing: list[str] = []
+    for number, request in enumerate(asked):
+        settings, _ = request.settings(sets, config, "none" if number else None)
+        plan = make_plan(settings, world=team_for(settings.training.devices, settings.run.size).processes)
+        before = f"starts   from the result of stage {settings.run.stage - 1}"
+        lines += [before if number and line.startswith("starts ") else line for line in plan.lines]
+        missing += [entry for entry in plan.missing if entry not in missing]
+    out.result({"command": "train", "plan": lines, "missing": missing}, "\n".join(lines))
+    if missing:
+        what = "this cannot start; missing:\n" + "\n".join(f"  - {entry}" for entry in missing)
+        raise MuseError(what, hint="muse doctor", exit_code=ExitCode.PROBLEMS)
+
+
+def go_on(where: str, flags: Mapping[str, Any], sets: list[str], config: Path | None) -> None:
+    """Resume a run; only what cannot change its result may be set anew.
+
+    Raises:
+        MuseError: another setting was given (exit code 3), or there is no such run.
+    """
+    from muse_cli.launch import resume
+    from muse_core.files import read_json
+    from muse_core.runs import unfinished
+    from muse_core.settings import resolve as resolve_settings
+    from muse_core.settings.train import TrainSettings
+
+    run = unfinished(where)
+    typed = {key for key, value in flags.items() if value is not None} | {text.partition("=")[0] for text in sets}
+    refused = sorted(typed - MAY_CHANGE) + (["--config"] if config else [])
+    if refused:
+        raise MuseError(
+            f"--resume goes on with {run.path} as it was; {', '.join(refused)} cannot change",
+            hint=f"muse train --init {run.path} ... for a new run from its weights",
+            exit_code=ExitCode.SETTINGS,
+        )
+    # No variables and no preset: the run's own settings, and what was typed now.
+    settings, origins = resolve_settings(
+        TrainSettings, command="train", flags=flags, sets=sets, file=run.path / "config.yaml", environ={}
+    )
+    before = read_json(run.path / "origins.json")
+    run.write_settings(settings.model_dump(mode="json"), {**before, **{key: origins[key] for key in typed}})
+    try:
+        summary = resume(run, settings)
+    except KeyboardInterrupt as error:
+        error.hint = f"muse train --resume {run.path}"  # type: ignore[attr-defined]
+        raise
+    out.result(summary, summary["folder"])

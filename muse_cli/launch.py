@@ -1,0 +1,182 @@
+"""One command to many processes: who computes on what, and whose error the command ends with.
+
+Settings are resolved once, here, and written into the run folder; the workers read them there.
+"""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from muse_cli.output import out
+from muse_core.errors import ExitCode, MuseError
+
+if TYPE_CHECKING:
+    from muse_core.runs import RunFolder
+    from muse_core.settings.train import TrainSettings
+
+PATIENCE_S = 60.0
+
+
+@dataclass(frozen=True)
+class Team:
+    """The processes of a run: how many, and what their environment says about devices."""
+
+    processes: int
+    environment: Mapping[str, str]
+
+
+def team_for(devices: str, size: str) -> Team:
+    """Read --devices: auto, cpu, cpu:N processes, mps, a number of GPUs, or indices such as 0,2.
+
+    Raises:
+        MuseError: this machine does not have them (exit code 6), or the words mean nothing (3).
+    """
+    from muse_core.machine import devices as present
+
+    gpus = [device.name.removeprefix("cuda:") for device in present() if device.name.startswith("cuda:")]
+    if devices == "auto":
+        # A tiny network gains nothing from more than one device.
+        wanted = gpus[:1] if size == "tiny" else gpus
+        return Team(max(len(wanted), 1), {})
+    if devices in ("cpu", "mps"):
+        return Team(1, {})
+    kind, _, count = devices.partition(":")
+    if kind == "cpu" and count.isdigit() and int(count) > 0:
+        return Team(int(count), {"ACCELERATE_USE_CPU": "true", "CUDA_VISIBLE_DEVICES": ""})
+    indices = [index.strip() for index in devices.split(",") if index.strip()]
+    if not indices or not all(index.isdigit() for index in indices):
+        raise MuseError(
+            f"--devices {devices}: not a device", hint="auto, cpu, mps, 2, or 0,2", exit_code=ExitCode.SETTINGS
+        )
+    wanted = indices if "," in devices else gpus[: int(devices)]
+    if not set(wanted) <= set(gpus) or not wanted or ("," not in devices and len(wanted) < int(devices)):
+        has = f"{len(gpus)} GPU(s)" if gpus else "no GPU"
+        raise MuseError(f"--devices {devices}: this machine has {has}", hint="muse doctor", exit_code=ExitCode.MACHINE)
+    return Team(len(wanted), {"CUDA_VISIBLE_DEVICES": ",".join(wanted)})
+
+
+def start(settings: "TrainSettings", origins: Mapping[str, str]) -> dict[str, Any]:
+    """Train one stage, in this process or in several; returns what --json prints.
+
+    Raises:
+        MuseError: as a worker said, with its exit code.
+    """
+    from muse_core.training.start import train
+
+    team = team_for(settings.training.devices, settings.run.size)
+    os.environ.update(team.environment)
+    if team.processes == 1:
+        return train(settings, origins, out.progress()).to_json()
+    return run_team(create(settings, origins, team), team)
+
+
+def resume(folder: "RunFolder", settings: "TrainSettings") -> dict[str, Any]:
+    """Go on with a run, in this process or in several."""
+    from muse_core.training.start import resume as resume_here
+
+    team = team_for(settings.training.devices, settings.run.size)
+    os.environ.update(team.environment)
+    if team.processes == 1:
+        return resume_here(folder, out.progress()).to_json()
+    return run_team(folder, team)
+
+
+def create(settings: "TrainSettings", origins: Mapping[str, str], team: Team) -> "RunFolder":
+    """Plan, and make the folder that the workers find their settings in."""
+    from muse_core.runs import RunFolder, new_path
+    from muse_core.training.plan import make_plan
+
+    plan = make_plan(settings, world=team.processes)
+    for line in plan.lines:
+        out.say(line)
+    plan.refuse_if_incomplete()
+    run = settings.run
+    return RunFolder.create(
+        Path(run.out) if run.out else new_path(run.stage, run.size),
+        settings.model_dump(mode="json"),
+        origins,
+        overwrite=run.overwrite,
+        stage=run.stage,
+        size=run.size,
+        steps=settings.training.steps,
+    )
+
+
+def run_team(folder: "RunFolder", team: Team) -> dict[str, Any]:
+    """Start the workers of a run and wait for them; one that fails ends the others.
+
+    Raises:
+        MuseError: what the worker that failed recorded, with its exit code.
+        KeyboardInterrupt: the workers were stopped and have saved.
+    """
+    workers = [_worker(folder.path, team, rank, port) for port in [_free_port()] for rank in range(team.processes)]
+    try:
+        _wait(workers)
+    except KeyboardInterrupt:
+        _stop(workers)
+        raise
+    codes = [worker.returncode for worker in workers]
+    if any(codes):
+        raise _failure(folder, codes)
+    return {"command": "train", "folder": str(folder.path), "processes": team.processes, **vars(folder.status)}
+
+
+def _worker(folder: Path, team: Team, rank: int, port: int) -> "subprocess.Popen[bytes]":
+    environment = {
+        **os.environ,
+        **team.environment,
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
+        "WORLD_SIZE": str(team.processes),
+        "LOCAL_WORLD_SIZE": str(team.processes),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+    }
+    arguments = [sys.executable, "-m", "muse_cli.worker", str(folder), str(team.processes), str(out.verbosity)]
+    return subprocess.Popen(arguments, env=environment, stdout=sys.stderr)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _wait(workers: "list[subprocess.Popen[bytes]]") -> None:
+    while any(worker.poll() is None for worker in workers):
+        if any(worker.returncode for worker in workers):
+            _stop(workers)
+            return
+        time.sleep(0.1)
+
+
+def _stop(workers: "list[subprocess.Popen[bytes]]") -> None:
+    for worker in workers:
+        if worker.poll() is None:
+            worker.terminate()
+    deadline = time.monotonic() + PATIENCE_S
+    for worker in workers:
+        try:
+            worker.wait(timeout=max(deadline - time.monotonic(), 0.1))
+        except subprocess.TimeoutExpired:
+            worker.kill()
+            worker.wait()
+
+
+def _failure(folder: "RunFolder", codes: list[int]) -> MuseError:
+    status = folder.status
+    if status.error is not None:
+        return MuseError(status.error, hint=status.hint, exit_code=status.exit_code or ExitCode.STOPPED)
+    rank, code = next((rank, code) for rank, code in enumerate(codes) if code)
+    ended = f"was ended by signal {-code}" if code < 0 else f"ended with code {code}"
+    return MuseError(
+        f"process {rank} of {len(codes)} {ended}",
+        hint=f"muse train --resume {folder.path}",
+        exit_code=ExitCode.STOPPED,
+    )

@@ -1,0 +1,52 @@
+"""One process of a run on several devices: `python -m muse_cli.worker FOLDER WORLD VERBOSITY`.
+
+Everything it has to know is in the run folder; what goes wrong is recorded there for the command to tell.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+from muse_cli.output import out
+from muse_core.errors import ExitCode, MuseError
+
+
+def main() -> int:
+    """Train as one of several; returns the exit code of this process."""
+    from muse_core.progress import Silent
+    from muse_core.runs import FollowerFolder, RunFolder
+    from muse_core.training.start import resume
+
+    folder, world, out.verbosity = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+    rank = int(os.environ["RANK"])
+    run = RunFolder(folder) if rank == 0 else FollowerFolder(folder)
+    try:
+        require_world(world)
+        resume(run, out.progress() if rank == 0 else Silent())
+    except MuseError as error:
+        run.fail(error)
+        return error.exit_code
+    except KeyboardInterrupt as error:
+        return int(getattr(error, "exit_code", ExitCode.INTERRUPTED))
+    return int(ExitCode.DONE)
+
+
+def require_world(expected: int) -> None:
+    """Refuse to run as another number of processes than was asked for.
+
+    Raises:
+        MuseError: with exit code 6.
+    """
+    from accelerate import PartialState
+
+    actual = PartialState().num_processes
+    if actual != expected:
+        raise MuseError(
+            f"{expected} processes were asked for, but training would use {actual}",
+            hint="--devices 1",
+            exit_code=ExitCode.MACHINE,
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
