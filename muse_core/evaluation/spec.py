@@ -6,7 +6,7 @@ A probe is a function `measure(context: ProbeContext, settings) -> Scores`. A me
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol
 
@@ -14,9 +14,13 @@ from muse_core.errors import ExitCode, MuseError
 from muse_core.progress import Progress, Silent
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from muse_core.evaluation.features import ProbeData
     from muse_core.evaluation.pairs import Pairs
     from muse_core.evaluation.protocol import Value
+
+    Teacher = Callable[[Tensor, tuple[int, int]], Tensor]
 
 API = 1
 
@@ -59,14 +63,14 @@ class ProbeContext:
 
     tokenizer: the object measured; it has the abilities that the probe needs. validation, train: data with cached
     features and labels; train is None when the probe asked for none. baseline: the untouched encoder, when there is
-    one. teacher: where structure is taught from, a function (images, grid) -> attention (B, n, n), or None.
+    one. teacher: where structure is taught from, a function (images, grid) -> attention (B, h*w, h*w), or None.
     """
 
     tokenizer: object
     validation: ProbeData
     train: ProbeData | None = None
     baseline: object | None = None
-    teacher: object | None = None
+    teacher: Teacher | None = None
     device: str = "cpu"
     progress: Progress = field(default_factory=Silent)
 

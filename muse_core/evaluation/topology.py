@@ -7,6 +7,7 @@ import math
 from dataclasses import dataclass
 
 import torch
+from einops import rearrange
 from scipy.optimize import minimize_scalar
 from torch import Tensor
 from torch.nn import functional as F
@@ -14,6 +15,7 @@ from torch.nn import functional as F
 from muse_core.errors import MuseError
 
 Grid = tuple[int, int]
+MIXED, UNKNOWN = -1, -2
 _FLOOR = 1e-8  # what the topology loss adds before the logarithm; the measure is the loss, to the digit
 
 
@@ -85,17 +87,24 @@ def patch_objects(masks: Tensor, grid: Grid) -> Tensor:
     """Which object each patch belongs to: the one that covers more than half of its pixels.
 
     Args:
-        masks: (B, S, S) uint8; 0 background, k the k-th object.
+        masks: (B, H, W) uint8; 0 background, 255 unknown, any other value an object. Sides that are no multiple of the
+            grid's are first stretched to one, pixel by pixel.
         grid: (h, w).
 
     Returns:
-        int64 (B, n): 0 background, k the k-th object, -1 where nothing covers more than half.
+        int64 (B, n): 0 background, k an object, `MIXED` where nothing covers more than half, `UNKNOWN` where the
+        unknown does.
     """
-    owners = torch.full((len(masks), grid[0] * grid[1]), -1, dtype=torch.int64, device=masks.device)
-    for k in masks.unique().tolist():  # one plane at a time: a one-hot of all ids would be gigabytes
-        share = F.adaptive_avg_pool2d((masks == k).float().unsqueeze(1), grid).flatten(1)
-        owners[share > 0.5] = k
-    return owners
+    batch, height, width = masks.shape
+    h, w = grid
+    whole = (-(-height // h) * h, -(-width // w) * w)
+    if whole != (height, width):
+        masks = F.interpolate(masks.unsqueeze(1), whole, mode="nearest-exact").squeeze(1)
+    pixels = rearrange(masks, "b (h p) (w q) -> b (h w) (p q)", h=h, w=w)
+    middle = pixels.median(-1, keepdim=True).values  # what covers more than half is the median
+    covers = 2 * (pixels == middle).sum(-1) > pixels.shape[-1]
+    owners = torch.where(covers, middle.squeeze(-1).long(), MIXED)
+    return torch.where(owners == 255, UNKNOWN, owners)
 
 
 def colour_similarity(images: Tensor, grid: Grid) -> Tensor:
@@ -144,15 +153,18 @@ class ObjectRanking:
             raise MuseError("attention holds values that are not finite", hint="the checkpoint diverged")
         scores = scores.expand(len(objects), -1, -1)
         image, query = torch.nonzero(objects > 0, as_tuple=True)
-        distances = squared_distances(grid).to(objects.device)
+        if not len(image):
+            return
         rows = scores[image, query]  # Q n
         same = objects[image] == objects[image, query][:, None]
-        wins, pairs = _wins(rows, same, (distances > 0).long()[query])
+        distances = squared_distances(grid).to(objects.device)
+        rings = torch.unique(distances, return_inverse=True)[1]  # 0 is the query itself
+        left_out = objects[image] == UNKNOWN
+        wins, pairs = _wins(rows, same, _apart(rings.clamp_max(1)[query], left_out))
         counted = pairs > 0
         self._auc += float((wins[counted] / pairs[counted]).sum())
         self._queries += int(counted.sum())
-        ring = distances.unique(return_inverse=True)[1]
-        wins, pairs = _wins(rows, same, ring[query])
+        wins, pairs = _wins(rows, same, _apart(rings[query], left_out))
         self._wins += float(wins.sum())
         self._pairs += float(pairs.sum())
 
@@ -161,6 +173,11 @@ class ObjectRanking:
         if not self._queries or not self._pairs:
             return None
         return ObjectScores(self._auc / self._queries, self._wins / self._pairs, self._queries, int(self._pairs))
+
+
+def _apart(groups: Tensor, left_out: Tensor) -> Tensor:
+    """Put keys (Q, n) that must not be compared into a group of their own, where no key is of the query's object."""
+    return torch.where(left_out, int(groups.max()) + 1, groups)
 
 
 def _wins(rows: Tensor, same: Tensor, groups: Tensor) -> tuple[Tensor, Tensor]:
@@ -182,7 +199,7 @@ def _wins(rows: Tensor, same: Tensor, groups: Tensor) -> tuple[Tensor, Tensor]:
     upto = torch.searchsorted(ordered, keys, right=True)
     before_group = torch.searchsorted(ordered, (groups * n).contiguous())
     rank = (below + upto + 1).double() / 2 - before_group  # within the group, from 1, ties averaged
-    shape = (len(rows), int(groups.max()) + 1 if groups.numel() else 1)
+    shape = (len(rows), int(groups.max()) + 1)
     own = torch.zeros(shape, dtype=torch.float64, device=rows.device).scatter_add_(1, groups, same.double())
     size = torch.zeros_like(own).scatter_add_(1, groups, torch.ones_like(rank))
     wins = (rank * same).sum(-1) - (own * (own + 1) / 2).sum(-1)

@@ -13,7 +13,7 @@ from tests.fixtures import regenerate
 
 def moments(rows: torch.Tensor, batch: int = 17) -> Moments:
     out = Moments()
-    for part in rows.split(batch):
+    for part in torch.split(rows, batch):
         out.add(part)
     return out
 

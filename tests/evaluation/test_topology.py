@@ -9,6 +9,7 @@ from torch import Tensor
 
 from muse_core.errors import MuseError
 from muse_core.evaluation.topology import (
+    UNKNOWN,
     ObjectRanking,
     TeacherMaps,
     attention_kl,
@@ -127,6 +128,22 @@ def test_a_patch_belongs_to_what_covers_more_than_half_of_it() -> None:
     assert patch_objects(masks, (2, 2)).tolist() == [[-1, 2, 0, 0]]
 
 
+def test_patches_of_a_grid_that_does_not_divide_the_mask_are_stretched_first() -> None:
+    masks = torch.zeros(1, 7, 10, dtype=torch.uint8)
+    masks[0, :, 5:] = 3
+    assert patch_objects(masks, (2, 2)).tolist() == [[0, 3, 0, 3]]
+
+
+def test_unknown_patches_are_neither_queries_nor_compared() -> None:
+    scores, objects = random_maps(3, 20), random_objects(3, 20)
+    objects[:, 7] = UNKNOWN
+    raised = scores.clone()
+    raised[:, :, 7] = 1.0
+    known, disturbed = ranked(scores, objects).result(), ranked(raised, objects).result()
+    assert known == disturbed
+    assert patch_objects(torch.full((1, 4, 4), 255, dtype=torch.uint8), (1, 1)).tolist() == [[UNKNOWN]]
+
+
 def test_kl_is_zero_for_the_teacher_itself_and_the_mean_over_queries_otherwise() -> None:
     teacher, student = random_maps(3, 20), random_maps(3, 20, seed=1)
     assert attention_kl(teacher, teacher).abs().max() < 1e-5
@@ -137,7 +154,7 @@ def test_kl_is_zero_for_the_teacher_itself_and_the_mean_over_queries_otherwise()
 def test_baselines_equal_their_definitions_over_all_images() -> None:
     teacher = random_maps(7, 20)
     maps = TeacherMaps(GRID)
-    for part in teacher.split(3):
+    for part in torch.split(teacher, 3):
         maps.add(part)
     uniform = torch.full((7, 20, 20), 1 / 20)
     assert maps.uniform_kl() == pytest.approx(float(attention_kl(uniform, teacher).mean()), abs=1e-6)

@@ -1,0 +1,169 @@
+"""Frozen features of a data set: read in one pass, kept on disk, read again at no cost.
+
+Letters: n samples, B images, D feature width.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from muse_core.errors import MuseError
+from muse_core.evaluation.protocol import Counts
+from muse_core.evaluation.reading import EvalData, Tally, named, read
+from muse_core.files import write_atomically
+from muse_core.model.abilities import Featurizes
+from muse_core.progress import Progress, Silent
+
+Kind = Literal["pooled", "patch"]
+
+
+@dataclass(frozen=True)
+class FeatureSet:
+    """Features (n, D) float32 and labels (n,) int64 of the samples that have a label, on the CPU."""
+
+    features: Tensor
+    labels: Tensor
+    counts: Counts
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def class_count(self) -> int:
+        """Return how many different labels occur."""
+        return len(torch.unique(self.labels))
+
+
+@dataclass(frozen=True)
+class ProbeData:
+    """Data as a probe sees it through a tokenizer.
+
+    cache: folder where features are kept, or None.
+    """
+
+    tokenizer: object
+    data: EvalData
+    cache: Path | None = None
+    progress: Progress = Silent()
+
+    @property
+    def classes(self) -> tuple[str, ...] | None:
+        """Names of the classes that labels index, where the data says them."""
+        return self.data.classes
+
+    def through(self, tokenizer: object) -> "ProbeData":
+        """The same data seen through another tokenizer."""
+        return replace(self, tokenizer=tokenizer)
+
+    def features(self, kind: Kind = "pooled", layers: tuple[str, ...] = ()) -> FeatureSet:
+        """Return the features of every labelled sample, from the cache when it has them.
+
+        Args:
+            kind: "pooled": the feature the tokenizer pools itself; "patch": the mean over its patches.
+            layers: names from `info.feature_layers`, concatenated; none for the tokenizer's own choice.
+
+        Raises:
+            MuseError: the tokenizer has no features, a feature is not finite, or not one sample has a label.
+        """
+        if not isinstance(self.tokenizer, Featurizes):
+            raise MuseError(f"{named(self.tokenizer)} gives no features")
+        path = self._path(self.tokenizer, kind, layers)
+        found = _load(path) if path else None
+        if found is None:
+            found = self._extract(self.tokenizer, kind, layers)
+            if path:
+                _save(found, path)
+        if not len(found):
+            raise MuseError(
+                f"not one of the {found.counts['seen']} samples of {self.data.name} has a label",
+                hint="a labelled shard has NAME.cls, or a number under 'label' in NAME.json",
+            )
+        return found
+
+    def _path(self, tokenizer: Featurizes, kind: Kind, layers: tuple[str, ...]) -> Path | None:
+        if self.cache is None:
+            return None
+        what = {
+            "behaviour": behaviour(tokenizer, self.data.size, self.data.device, layers),
+            "kind": kind,
+            "layers": layers,
+            "data": self.data.describe(),
+            "limit": self.data.limit,
+            "content": content(self.data),
+        }
+        digest = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
+        return self.cache / f"{digest[:24]}.safetensors"
+
+    def _extract(self, tokenizer: Featurizes, kind: Kind, layers: tuple[str, ...]) -> FeatureSet:
+        tally, rows, labels = Tally(), list[Tensor](), list[Tensor]()
+        for batch in read(self.data, self.progress, f"features of {self.data.name}", tally):
+            known = batch.labels >= 0
+            tally.skip("unlabelled", int((~known).sum()))
+            if known.any():
+                rows.append(_features(tokenizer, batch.images[known], kind, layers).cpu())
+                labels.append(batch.labels[known].cpu())
+        if not rows:
+            return FeatureSet(torch.zeros(0, 0), torch.zeros(0, dtype=torch.int64), tally.counts())
+        return FeatureSet(torch.cat(rows), torch.cat(labels), tally.counts())
+
+
+@torch.no_grad()
+def _features(tokenizer: Featurizes, images: Tensor, kind: Kind, layers: tuple[str, ...]) -> Tensor:
+    parts = []
+    for layer in layers or (None,):
+        found = tokenizer.features(images, layer)
+        parts.append(found.pooled if kind == "pooled" else found.patch.mean((-2, -1)))
+    joined = torch.cat(parts, 1).float()
+    if not torch.isfinite(joined).all():
+        raise MuseError(f"features of {named(tokenizer)} are not finite", hint="the checkpoint diverged")
+    return joined
+
+
+def behaviour(tokenizer: Featurizes, size: int, device: str, layers: tuple[str, ...] = ()) -> str:
+    """Fingerprint a tokenizer by what it does to two fixed noise images: other weights, other digits.
+
+    It asks nothing of where the tokenizer keeps its weights, and a change of a setting that matters shows as well.
+    """
+    images = torch.rand(2, 3, size, size, generator=torch.Generator().manual_seed(20260509)).to(device)
+    digest = hashlib.sha256()
+    for layer in layers or (None,):
+        found = tokenizer.features(images, layer)
+        for part in (found.patch, found.pooled):
+            digest.update(part.detach().float().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def content(data: EvalData) -> str:
+    """Fingerprint a source without reading it through: its first sample, and size and time of each of its files."""
+    digest = hashlib.sha256(f"{data.name} {data.source.count}".encode())
+    for shard in getattr(data.source, "shards", ()):
+        state = shard.path.stat()
+        digest.update(f"{shard.path.name} {state.st_size} {state.st_mtime_ns}".encode())
+    for item in data.source.once():
+        image = getattr(item, "image", None)
+        digest.update(item.key.encode() if image is None else image.tobytes())
+        break
+    return digest.hexdigest()
+
+
+def _save(found: FeatureSet, path: Path) -> None:
+    tensors = {"features": found.features.contiguous(), "labels": found.labels.contiguous()}
+    write_atomically(path, save(tensors, metadata={"counts": json.dumps(found.counts)}))
+
+
+def _load(path: Path) -> FeatureSet | None:
+    """Read cached features; a file that is not whole is as good as none, since it can be made again."""
+    if not path.exists():
+        return None
+    try:
+        with safe_open(path, framework="pt") as file:
+            counts: Counts = json.loads(file.metadata()["counts"])
+            return FeatureSet(file.get_tensor("features"), file.get_tensor("labels"), counts)
+    except (SafetensorError, KeyError, TypeError, ValueError):
+        return None

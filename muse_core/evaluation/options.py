@@ -1,0 +1,32 @@
+"""The options of the built-in probes; importing this costs no torch."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Rates = tuple[Annotated[float, Field(gt=0)], ...]
+Decays = tuple[Annotated[float, Field(ge=0)], ...]
+
+
+class LinearOptions(BaseModel):
+    """Options of `muse probe linear`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    features: Literal["pooled", "patch"] = Field("pooled", description="the tokenizer's pooled feature, or patch mean")
+    layers: str = Field("", description="feature layers, joined by commas [the tokenizer's own for classifying]")
+    epochs: int = Field(50, ge=1, description="passes over the training features")
+    least_steps: int = Field(1000, ge=1, description="more passes over small data, until so many steps are made")
+    batch_size: int = Field(256, ge=1, description="features per step")
+    rates: Rates = Field((0.03, 0.1, 0.3, 1.0), min_length=1, description="learning rates to try")
+    decays: Decays = Field((0.0, 1e-4, 1e-3, 1e-2), min_length=1, description="weight decays to try")
+    holdout: float = Field(0.1, gt=0, lt=1, description="part of the training data that decides between them")
+    seed: int = Field(0, ge=0, description="order of the data, and which part is held out")
+
+
+class TopologyOptions(BaseModel):
+    """Options of `muse probe topology`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    layer: str = Field("last", pattern=r"^(last|all|\d+)$", description="attention layer: last, all, or its number")

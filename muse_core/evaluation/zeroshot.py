@@ -1,0 +1,239 @@
+"""Classify images by sentences alone: the class whose description lies nearest wins.
+
+Letters: B images, C classes, T templates, E embedding width.
+"""
+
+import hashlib
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor
+from torch.nn import functional as F
+
+from muse_core.errors import ExitCode, MuseError
+from muse_core.evaluation.protocol import Protocol, Row, Scores
+from muse_core.evaluation.reading import EvalData, Tally, named, read
+from muse_core.files import write_atomically
+from muse_core.model.abilities import Aligns
+from muse_core.progress import Progress, Silent
+
+_TEXTS_AT_ONCE = 512
+
+
+def zeroshot(
+    tokenizer: object,
+    data: EvalData,
+    *,
+    classes: Sequence[str] | None = None,
+    templates: Sequence[str] = ("{}",),
+    top: Sequence[int] = (1, 5),
+    baseline: object | None = None,
+    cache: Path | None = None,
+    progress: Progress | None = None,
+) -> Scores:
+    """Measure zero-shot classification of every labelled image of `data`.
+
+    Args:
+        tokenizer: aligns images with text.
+        data: what to read and how.
+        classes: what label k means, as it goes into a sentence; default: what the data says.
+        templates: sentences with one "{}" each, for the class.
+        top: which top-k accuracies.
+        baseline: another aligned tokenizer, the untouched encoder, measured on the same images.
+        cache: folder where embedded classes are kept, or None.
+        progress: who is told.
+
+    Raises:
+        MuseError: no alignment, no class names, fewer than two classes, a template without its place, a label without
+            a class, or no labelled image.
+    """
+    started = time.perf_counter()
+    telling = progress or Silent()
+    names = tuple(classes or data.classes or ())
+    _check(data, names, templates)
+    runs = {"": _Run(tokenizer, names, templates, max(top), cache)}
+    if baseline is not None:
+        runs["untouched encoder"] = _Run(baseline, names, templates, max(top), cache)
+    tally = Tally()
+    for batch in read(data, telling, f"zero-shot on {data.name}", tally):
+        known = batch.labels >= 0
+        tally.skip("unlabelled", int((~known).sum()))  # -1 is "unknown"; 0 is a class like any other
+        images, labels = batch.images[known], batch.labels[known].cpu()
+        if len(labels) and int(labels.max()) >= len(names):
+            raise MuseError(
+                f"{data.name} has the label {int(labels.max())}, but there are only {len(names)} classes",
+                hint="--classes FILE with one line per label, the first line for label 0",
+            )
+        for run in runs.values():
+            run.add(images, labels)
+    measured = runs.pop("")
+    if not measured.images:
+        raise MuseError(f"not one of the {tally.seen} samples of {data.name} has a label")
+    usable = [k for k in top if k < len(names)]
+    return Scores(
+        command="zeroshot",
+        tokenizer=named(tokenizer),
+        metrics=measured.accuracies(usable),
+        protocol=_protocol(data, measured.images, names, templates),
+        counts=tally.counts(),
+        baselines={
+            "chance": {f"top{k}": k / len(names) for k in usable},
+            **{name: run.accuracies(usable) for name, run in runs.items()},
+        },
+        tables={"per class": measured.per_class()},
+        notes=_notes(names),
+        not_measured={f"top{k}": f"there are only {len(names)} classes" for k in top if k >= len(names)},
+        seconds=time.perf_counter() - started,
+    )
+
+
+class _Run:
+    """One tokenizer's answers so far."""
+
+    def __init__(
+        self, tokenizer: object, names: tuple[str, ...], templates: Sequence[str], most: int, cache: Path | None
+    ) -> None:
+        if not isinstance(tokenizer, Aligns):
+            raise MuseError(
+                f"{named(tokenizer)} does not align images with text",
+                hint="a tokenizer of stage 2 or 3, with its text tower on disk",
+            )
+        self._tokenizer = tokenizer
+        self._names = names
+        self._most = min(most, len(names))
+        self._rows = class_embeddings(tokenizer, names, templates, cache)
+        self._hits = torch.zeros(self._most, dtype=torch.int64)  # answers whose k-th guess is the right one
+        self._said = torch.zeros(len(names), len(names), dtype=torch.int64)  # label, first guess
+        self.images = 0
+
+    @torch.no_grad()
+    def add(self, images: Tensor, labels: Tensor) -> None:
+        """Take in images (B, 3, H, W) and their labels (B,)."""
+        if not len(labels):
+            return
+        embedded = self._tokenizer.image_embed(images).float()
+        if not torch.isfinite(embedded).all():
+            raise MuseError(f"image embeddings of {named(self._tokenizer)} are not finite", hint="it diverged")
+        guesses = (embedded @ self._rows.to(embedded.device).T).topk(self._most, -1).indices.cpu()  # B k
+        self._hits += (guesses == labels[:, None]).sum(0)
+        self._said += torch.bincount(labels * len(self._names) + guesses[:, 0], minlength=self._said.numel()).view_as(
+            self._said
+        )
+        self.images += len(labels)
+
+    def accuracies(self, top: Sequence[int]) -> dict[str, float]:
+        """Return the top-k accuracies."""
+        return {f"top{k}": float(self._hits[:k].sum()) / self.images for k in top}
+
+    def per_class(self) -> list[Row]:
+        """Return a row for each class that occurs, the worst first."""
+        rows: list[Row] = []
+        for label in torch.nonzero(self._said.sum(1)).flatten().tolist():
+            said = self._said[label]
+            wrong = said.clone()
+            wrong[label] = 0
+            other = self._names[int(wrong.argmax())] if wrong.any() else None
+            share = float(said[label]) / int(said.sum())
+            rows.append({"class": self._names[label], "images": int(said.sum()), "top1": share, "taken for": other})
+        return sorted(rows, key=lambda row: float(row["top1"] or 0))
+
+
+@torch.no_grad()
+def class_embeddings(
+    tokenizer: Aligns, names: Sequence[str], templates: Sequence[str], cache: Path | None = None
+) -> Tensor:
+    """Embed every class: the sentences of all templates, their mean, unit length again. Returns (C, E) on the CPU."""
+    path = None if cache is None else cache / f"{_text_key(tokenizer, names, templates)}.safetensors"
+    if path is not None and path.exists():
+        try:
+            return load_file(path)["classes"]
+        except (SafetensorError, KeyError):
+            path.unlink()  # not whole; it is made again below
+    texts = [template.replace("{}", name) for name in names for template in templates]
+    parts = [texts[start : start + _TEXTS_AT_ONCE] for start in range(0, len(texts), _TEXTS_AT_ONCE)]
+    rows = torch.cat([tokenizer.text_embed(part).float().cpu() for part in parts])
+    means = F.normalize(rows, dim=-1).view(len(names), len(templates), -1).mean(1)
+    embedded = F.normalize(means, dim=-1)
+    if path is not None:
+        write_atomically(path, save({"classes": embedded}))
+    return embedded
+
+
+def _text_key(tokenizer: Aligns, names: Sequence[str], templates: Sequence[str]) -> str:
+    """Fingerprint classes, templates, and what the text tower says of two fixed sentences."""
+    rows = tokenizer.text_embed(["a picture of a cat", "two dogs"]).float().cpu().contiguous()
+    wording = json.dumps([list(names), list(templates)])
+    return hashlib.sha256(rows.numpy().tobytes() + wording.encode()).hexdigest()[:24]
+
+
+def named_classes(which: str) -> tuple[str, ...]:
+    """Return class names: "imagenet" for open_clip's 1000, else one per line of a file."""
+    if which == "imagenet":
+        from open_clip import IMAGENET_CLASSNAMES
+
+        return tuple(IMAGENET_CLASSNAMES)
+    return _lines(Path(which), "classes")
+
+
+def named_templates(which: str) -> tuple[str, ...]:
+    """Return templates: "plain" for the class alone, open_clip's "openai" (80) or "simple" (7), else a file's lines."""
+    if which == "plain":
+        return ("{}",)
+    if which in ("openai", "simple"):
+        from open_clip import OPENAI_IMAGENET_TEMPLATES, SIMPLE_IMAGENET_TEMPLATES
+
+        templates = OPENAI_IMAGENET_TEMPLATES if which == "openai" else SIMPLE_IMAGENET_TEMPLATES
+        return tuple(template("{}") for template in templates)
+    return _lines(Path(which), "templates")
+
+
+def _lines(path: Path, what: str) -> tuple[str, ...]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise MuseError(f"no {what} could be read from {path}: {error}") from error
+    lines = tuple(line.strip() for line in text.splitlines() if line.strip())
+    if not lines:
+        raise MuseError(f"{path} holds no {what}")
+    return lines
+
+
+def _check(data: EvalData, names: tuple[str, ...], templates: Sequence[str]) -> None:
+    if not names:
+        raise MuseError(
+            f"{data.name} does not say what its labels mean",
+            hint="--classes FILE with one line per label, the first line for label 0",
+        )
+    if len(names) < 2:
+        raise MuseError(f"one class ({names[0]!r}) leaves nothing to choose between", exit_code=ExitCode.SETTINGS)
+    bad = [template for template in templates if template.count("{}") != 1]
+    if bad or not templates:
+        raise MuseError(
+            f"a template needs exactly one {{}} for the class: {bad[:3] or 'there is none'}",
+            exit_code=ExitCode.SETTINGS,
+        )
+
+
+def _notes(names: tuple[str, ...]) -> list[str]:
+    twice = sorted({name for name in names if names.count(name) > 1})
+    return [f"classes with equal names cannot be told apart: {', '.join(twice)}"] if twice else []
+
+
+def _protocol(data: EvalData, images: int, names: tuple[str, ...], templates: Sequence[str]) -> Protocol:
+    wording = hashlib.sha256(json.dumps([list(names), list(templates)]).encode()).hexdigest()[:12]
+    return Protocol(
+        {
+            **data.describe(),
+            "images": images,
+            "classes": len(names),
+            "templates": list(templates) if len(templates) <= 3 else len(templates),
+            "wording": wording,
+            "text": "normalised, mean over templates, normalised",
+            "precision": "float32",
+        }
+    )
