@@ -49,7 +49,7 @@ class PluginGroup(TyperGroup):
         Raises:
             MuseError: with exit code 5, when its code cannot be imported.
         """
-        command: TyperCommand | TyperGroup = finish(command_of(plugin.load()), plugin, plugin.declaration.examples)
+        command: TyperCommand | TyperGroup = finish(command_of(plugin.code()), plugin, plugin.declaration.examples)
         return command
 
 

@@ -33,7 +33,7 @@ def model_for(command: str) -> type[BaseModel]:
     """
     if command.startswith("probe-"):
         plugin = find("muse.probes", command.removeprefix("probe-"))
-        return cast(type[BaseModel], plugin.load_path(plugin.require().settings))
+        return cast(type[BaseModel], plugin.load_path(plugin.load().settings))
     if command not in MODELS:
         known = ", ".join([*MODELS, "probe-NAME"])
         raise MuseError(f"{command!r} has no settings", hint=f"known: {known}", exit_code=ExitCode.USAGE)

@@ -39,15 +39,6 @@ class Declaration(Protocol):
 
 
 @dataclass(frozen=True)
-class TokenizerSpec:
-    """Announces a tokenizer: `target` is a function (weights: str, device: str) -> an object with abilities."""
-
-    help: str
-    target: str
-    api: int = API
-
-
-@dataclass(frozen=True)
 class Plugin:
     """One installed entry point: a loaded declaration, or why there is none."""
 
@@ -72,7 +63,7 @@ class Plugin:
         """Return the word for its group: command, probe, metric or tokenizer."""
         return self.group.removeprefix("muse.").removesuffix("s")
 
-    def require(self) -> Any:
+    def load(self) -> Any:
         """Return the declaration.
 
         Raises:
@@ -82,13 +73,13 @@ class Plugin:
             raise broken(self, self.error)
         return self.declaration
 
-    def load(self) -> Any:
-        """Import what the declaration names, and return it.
+    def code(self) -> Any:
+        """Import the code that the declaration names, and return it.
 
         Raises:
             MuseError: with exit code 5, when it cannot be imported.
         """
-        return self.load_path(str(self.require().target))
+        return self.load_path(str(self.load().target))
 
     def load_path(self, path: str) -> Any:
         """Import another "module:name" of the same plugin, such as its settings."""

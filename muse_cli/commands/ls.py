@@ -48,11 +48,15 @@ def runs() -> list[Row]:
             "stage": status.stage,
             "state": status.state,
             "step": f"{status.step}/{status.steps}" if status.steps else status.step,
-            "best": ", ".join(f"{name} {value}" for name, value in status.details.items()) or None,
+            "best": ", ".join(f"{name} {_short(value)}" for name, value in status.details.items()) or None,
         }
         for run in list_runs()
         for status in [run.status]
     ]
+
+
+def _short(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def sizes() -> list[Row]:

@@ -22,7 +22,7 @@ class ProbeGroup(PluginGroup):
     def build(self, plugin: Plugin) -> TyperCommand | TyperGroup:
         """Make the command of a probe."""
         name = plugin.name
-        learns = " --data demo" if plugin.require().train else ""
+        learns = " --data demo" if plugin.load().train else ""
         examples = (f"muse probe {name} tiny{learns} --val-data demo:val --limit 256",)
         command: TyperCommand | TyperGroup = finish(command_of(probe_function(plugin)), plugin, examples)
         return command
@@ -49,7 +49,7 @@ def probe_function(plugin: Plugin) -> Callable[..., None]:
     from muse_core.registry import broken
     from muse_core.settings.section import leaves
 
-    model = plugin.load_path(plugin.require().settings)
+    model = plugin.load_path(plugin.load().settings)
     shared = inspect.signature(run_probe).parameters
     own = {path: option_of(path, field) for path, field in leaves(model).items()}
     taken = [option.name for option in own.values() if option.name in shared]

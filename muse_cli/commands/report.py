@@ -15,11 +15,11 @@ def report(
     ] = None,
 ) -> None:
     """Write one page from settings, curves, samples and scores; it opens without a network."""
-    from muse_core.viz.report import write_report
-
     from muse_core.runs import find_run
+    from muse_core.viz.report import write_report
+    from muse_core.viz.runview import read_run
 
     folders = [find_run(run).path for run in runs]
     target = out_file or folders[0] / "report.html"
-    write_report(folders, target)
+    write_report([read_run(folder) for folder in folders], target)
     out.result({"out": target, "runs": folders}, str(target))
