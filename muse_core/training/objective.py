@@ -24,8 +24,10 @@ from muse_core.model.text import TextTower
 
 @dataclass(frozen=True)
 class StepOutput:
-    """out of the connector for all images; reconstruction (R, 3, S, S); embeds, one (B, E) per supervised block."""
+    """padded: the images as the encoder saw them; out of the connector for all of them; reconstruction (R, 3, S, S);
+    embeds, one (B, E) per supervised block."""
 
+    padded: Tensor
     out: ConnectorOutput
     reconstruction: Tensor
     embeds: tuple[Tensor, ...]
@@ -51,12 +53,13 @@ class Trainee(nn.Module):
     def forward(self, images: Tensor, decoded: int, embed_blocks: tuple[int, ...]) -> StepOutput:
         """Run on images (B, 3, S, S), decode the first `decoded` of them, embed the anchors of `embed_blocks`."""
         (network,) = self._network
+        padded = pad_to_multiple(images, network.cell)
         with torch.set_grad_enabled(self.train_encoder and torch.is_grad_enabled()):
-            tokens = network.encoder(pad_to_multiple(images, network.cell))
+            tokens = network.encoder(padded)
         out = self.connector(tokens, self.routing, self.gradient_scale)
         size = (images.shape[-2], images.shape[-1])
         reconstruction = network.decode(out.latents[:decoded], size)
-        return StepOutput(out, reconstruction, tuple(self.connector.embed(out.anchors[i]) for i in embed_blocks))
+        return StepOutput(padded, out, reconstruction, tuple(self.connector.embed(out.anchors[i]) for i in embed_blocks))
 
 
 @dataclass(frozen=True)
@@ -99,7 +102,7 @@ class Objective:
         if self.judges.perceptual and "perceptual" in self.weights:
             terms["perceptual"] = self.judges.perceptual(output.reconstruction, target)
         if self.judges.teacher and "topology" in self.weights:
-            terms["topology"] = self._topology(output, self.judges.teacher(batch.images, output.out.grid))
+            terms["topology"] = self._topology(output, self.judges.teacher(output.padded, output.out.grid))
         if self.judges.text and "contrastive" in self.weights:
             terms["contrastive"], negatives = self._contrastive(output, batch, self.judges.text, log_scale)
         return terms, negatives

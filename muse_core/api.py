@@ -1,0 +1,163 @@
+"""The stable Python interface; the commands are thin callers of it."""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from muse_core.data.source import open_source
+from muse_core.evaluation.protocol import Scores
+from muse_core.evaluation.probing import run_probe
+from muse_core.evaluation.reading import EvalData
+from muse_core.evaluation.reconstruction import evaluate as measure_reconstruction
+from muse_core.evaluation.features import ProbeData
+from muse_core.evaluation.spec import MetricSpec, ProbeContext, ProbeSpec
+from muse_core.evaluation.zeroshot import zeroshot as measure_zeroshot
+from muse_core.errors import ExitCode, MuseError
+from muse_core.model.abilities import Described
+from muse_core.model.load import load_teacher, load_tokenizer, untouched_baseline
+from muse_core.model.tokenizer import MuseTokenizer
+from muse_core.progress import Progress, Silent
+from muse_core.registry import discover
+from muse_core.settings.layers import resolve
+from muse_core.settings.presets import preset
+from muse_core.settings.train import TrainSettings
+from muse_core.training.start import RunSummary
+from muse_core.training.start import train as train_stage
+
+__all__ = ["evaluate", "load_teacher", "load_tokenizer", "probe", "train", "zeroshot"]
+
+
+def train(
+    stage: int = 1,
+    size: str = "tiny",
+    data: str | None = None,
+    out: str | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    progress: Progress | None = None,
+) -> RunSummary:
+    """Train one stage.
+
+    Args:
+        stage: 1 topology, 2 semantics, 3 synergy.
+        size: tiny, 1b or 3b.
+        data: shards, or "demo"; default: the preset's.
+        out: run folder; default: a new one.
+        overrides: any other setting by its dotted key, as in {"training.steps": 20}.
+        progress: who is told.
+
+    Raises:
+        MuseError: a setting is wrong (exit code 3), something is missing (4), or training had to stop (7).
+    """
+    flags = {"run.stage": stage, "run.size": size, "data.train": data, "run.out": out, **(overrides or {})}
+    settings, origins = resolve(TrainSettings, command="train", flags=flags, preset=preset(size, stage))
+    return train_stage(settings, origins, progress)
+
+
+def evaluate(
+    tokenizer: object,
+    data: str,
+    metrics: Sequence[str] | None = None,
+    *,
+    limit: int | None = None,
+    batch_size: int = 64,
+    progress: Progress | None = None,
+) -> Scores:
+    """Measure reconstruction; without `metrics`, every metric whose parts are on disk.
+
+    Raises:
+        MuseError: an unknown metric, unreadable data, or a metric asked for by name that cannot be measured.
+    """
+    known = discover("muse.metrics")
+    unknown = [name for name in metrics or () if name not in known]
+    if unknown:
+        raise MuseError(
+            f"no metric is called {', '.join(unknown)}",
+            hint=f"choose from {', '.join(known)}",
+            exit_code=ExitCode.USAGE,
+        )
+    specs: dict[str, MetricSpec] = {name: known[name].require() for name in metrics or known}
+    return measure_reconstruction(
+        tokenizer,
+        _data(tokenizer, data, limit, batch_size),
+        specs,
+        required=tuple(metrics or ()),
+        progress=progress,
+    )
+
+
+def probe(
+    name: str,
+    tokenizer: object,
+    data: str,
+    val_data: str,
+    settings: Any = None,
+    *,
+    limit: int | None = None,
+    progress: Progress | None = None,
+) -> Scores:
+    """Measure with one probe; features are cached under $MUSE_CACHE.
+
+    Raises:
+        MuseError: an unknown probe, unreadable data, or what the probe itself refuses.
+    """
+    known = discover("muse.probes")
+    if name not in known:
+        raise MuseError(
+            f"no probe is called {name}", hint=f"choose from {', '.join(known)}", exit_code=ExitCode.USAGE
+        )
+    spec: ProbeSpec = known[name].require()
+    progress = progress or Silent()
+
+    def through(where: str) -> ProbeData:
+        return ProbeData(tokenizer, _data(tokenizer, where, limit, 64), cache=cache_folder() / "features", progress=progress)
+
+    context = ProbeContext(
+        tokenizer=tokenizer,
+        validation=through(val_data),
+        train=through(data) if spec.train else None,
+        baseline=untouched_baseline(tokenizer),
+        teacher=load_teacher(tokenizer) if isinstance(tokenizer, MuseTokenizer) else None,
+        device=str(getattr(tokenizer, "device", "cpu")),
+        progress=progress,
+    )
+    return run_probe(name, spec, context, settings)
+
+
+def zeroshot(
+    tokenizer: object,
+    data: str,
+    classes: Sequence[str] | None = None,
+    templates: Sequence[str] | None = None,
+    *,
+    limit: int | None = None,
+    batch_size: int = 64,
+    progress: Progress | None = None,
+) -> Scores:
+    """Classify by text; classes default to what the data say, templates to the bare class.
+
+    Raises:
+        MuseError: the tokenizer is not aligned with text, or the data have no labels.
+    """
+    return measure_zeroshot(
+        tokenizer,
+        _data(tokenizer, data, limit, batch_size),
+        classes=classes,
+        templates=templates or ("{}",),
+        baseline=untouched_baseline(tokenizer),
+        cache=cache_folder() / "text",
+        progress=progress,
+    )
+
+
+def cache_folder() -> Path:
+    """Return where features and embeddings are kept: $MUSE_CACHE, or a folder in the user's cache."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return Path(os.environ.get("MUSE_CACHE") or cache / "muse").expanduser()
+
+
+def _data(tokenizer: object, where: str, limit: int | None, batch_size: int) -> EvalData:
+    size = tokenizer.info.resolution if isinstance(tokenizer, Described) else 224
+    device = str(getattr(tokenizer, "device", "cpu"))
+    source = open_source(where, split="val", size=size)
+    return EvalData(source, size=size, batch_size=batch_size, limit=limit, device=device)
