@@ -1,0 +1,135 @@
+"""Attention one can move through: a page, or a part of the report, in which the pointer moves the query.
+
+The weights travel inside the page as bytes, so it needs no server and no network.
+"""
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from io import BytesIO
+
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from numpy.typing import NDArray
+from PIL import Image
+
+from muse_core.viz.embedding import picture_url
+from muse_core.viz.figures import attention_figure, figure_bytes
+from muse_core.viz.maps import AttentionMap, Scene, agreement, entropy, numbers, reach, regrid, starting_points
+from muse_core.viz.pixels import FAINT, QUIET, STRONG, Pixels, colour_table, reduce
+
+LONGEST_GRID = 32
+"""Finer grids are averaged to this many patches along the longer side, to keep the page small."""
+
+LONGEST_IMAGE = 640
+LONGEST_STILL = 1400
+
+
+@dataclass(frozen=True)
+class Explorer:
+    """What the template needs of some scenes: the data, and a picture for readers without scripts.
+
+    compared: whether there is a teacher, so that agreement needs explaining.
+    """
+
+    data: dict[str, object]
+    still: str
+    alt: str
+    compared: bool
+
+
+@cache
+def templates() -> Environment:
+    """The templates of this package: escaping on, a misspelt name is an error."""
+    return Environment(
+        loader=PackageLoader("muse_core.viz"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def explorer_page(scenes: Sequence[Scene], *, title: str = "Attention") -> str:
+    """A self-contained html page in which moving the pointer moves the query."""
+    return templates().get_template("explorer.html.jinja").render(title=title, explorer=explorer(scenes))
+
+
+def explorer(scenes: Sequence[Scene]) -> Explorer:
+    """Prepare scenes for the template `explorer.part.jinja`."""
+    starts = starting_points(scenes)
+    data: dict[str, object] = {
+        "colours": _bytes64(colour_table()),
+        "blend": [QUIET, FAINT, STRONG],
+        "scenes": [_scene(scene, start) for scene, start in zip(scenes, starts, strict=True)],
+    }
+    still = replace(scenes[0], queries=(starts[0],))
+    return Explorer(data, picture_url(_still(still)), _describe(still), any(scene.teacher for scene in scenes))
+
+
+def _scene(scene: Scene, start: tuple[float, float]) -> dict[str, object]:
+    height, width = scene.size
+    return {
+        "title": scene.title,
+        "image": picture_url(reduce(scene.pixels, LONGEST_IMAGE)),
+        "width": width,
+        "height": height,
+        "start": [(start[0] + 0.5) / width, (start[1] + 0.5) / height],
+        "maps": [_map(_light(each), scene, None if each is scene.teacher else scene.teacher) for each in scene.drawn],
+    }
+
+
+def _light(attention: AttentionMap) -> AttentionMap:
+    longest = max(attention.grid)
+    if longest <= LONGEST_GRID:
+        return attention
+    high, wide = (max(1, round(side * LONGEST_GRID / longest)) for side in attention.grid)
+    note = ", ".join(part for part in (attention.note, f"averaged to {high} x {wide} patches") if part)
+    return replace(
+        attention, weights=regrid(attention.mean, attention.grid, (high, wide)), grid=(high, wide), note=note
+    )
+
+
+def _map(attention: AttentionMap, scene: Scene, teacher: AttentionMap | None) -> dict[str, object]:
+    """Weights as bytes relative to each row's peak, with the numbers of every query."""
+    weights, grid = attention.mean, attention.grid
+    peak = weights.max(1)
+    high, wide = attention.span or scene.size
+    return {
+        "name": attention.name,
+        "note": attention.note,
+        "grid": list(grid),
+        "span": [high / scene.size[0], wide / scene.size[1]],
+        "weights": _bytes64(np.rint(weights / peak[:, None] * 255.0).astype(np.uint8)),
+        "peak": _rounded(peak * weights.shape[0]),
+        "entropy": _rounded(entropy(weights)),
+        "reach": _rounded(reach(weights, grid)),
+        "agreement": None if teacher is None else _rounded(_agreement(attention, teacher)),
+    }
+
+
+def _agreement(attention: AttentionMap, teacher: AttentionMap) -> NDArray[np.float32]:
+    return agreement(attention.mean, regrid(teacher.mean, teacher.grid, attention.grid))
+
+
+def _rounded(values: NDArray[np.float32]) -> list[float]:
+    return [round(float(value), 2) for value in values]
+
+
+def _bytes64(values: NDArray[np.uint8]) -> str:
+    return base64.b64encode(values.tobytes()).decode()
+
+
+def _still(scene: Scene) -> Pixels:
+    with Image.open(BytesIO(figure_bytes(attention_figure(scene)))) as image:
+        return reduce(np.asarray(image.convert("RGB")), LONGEST_STILL)
+
+
+def _describe(scene: Scene) -> str:
+    x, y = scene.queries[0]
+    parts = []
+    for attention in scene.drawn:
+        shared = numbers(attention, scene.teacher, attention.patch_at(x, y, scene.size)).agreement
+        parts.append(attention.name + ("" if shared is None else f" (agreement {shared:.2f})"))
+    return f"Where the point {x:.0f}, {y:.0f} looks, according to {', '.join(parts)}"
