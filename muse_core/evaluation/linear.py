@@ -102,7 +102,8 @@ def measure(context: ProbeContext, options: LinearOptions) -> Scores:
     validation = context.validation.features(options.features, layers)
     found = _probe(train, validation, options, context)
     frequent = float((validation.labels == train.labels.mode().values).double().mean())
-    baselines = {"chance": {"top1": 1 / train.class_count()}, "most frequent class": {"top1": frequent}}
+    chance = {f"top{k}": k / train.class_count() for k in (1, 5) if f"top{k}" in found.metrics}
+    baselines = {"chance": chance, "most frequent class": {"top1": frequent}}
     if context.baseline is not None:
         raw_train = context.train.through(context.baseline).features(options.features)
         raw_validation = context.validation.through(context.baseline).features(options.features)

@@ -19,7 +19,7 @@ class LinearOptions(BaseModel):
     least_steps: int = Field(1000, ge=1, description="more passes over small data, until so many steps are made")
     batch_size: int = Field(256, ge=1, description="features per step")
     rates: Rates = Field((0.03, 0.1, 0.3, 1.0), min_length=1, description="learning rates to try")
-    decays: Decays = Field((0.0, 1e-4, 1e-3, 1e-2), min_length=1, description="weight decays to try")
+    decays: Decays = Field((0.0, 1e-4, 1e-3, 1e-2, 1e-1), min_length=1, description="weight decays to try")
     holdout: float = Field(0.1, gt=0, lt=1, description="part of the training data that decides between them")
     seed: int = Field(0, ge=0, description="order of the data, and which part is held out")
 

@@ -50,8 +50,7 @@ class EvalData:
     @property
     def classes(self) -> tuple[str, ...] | None:
         """Names of the classes that labels index, where the data says them."""
-        names: tuple[str, ...] | None = getattr(self.source, "classes", None)
-        return names
+        return classes_of(self.source)
 
     def describe(self) -> dict[str, Value]:
         """Return what of the reading belongs into a protocol; the number of images is added once it is known."""
@@ -62,6 +61,21 @@ class EvalData:
             "crop": "centre",
             "partial": self.limit is not None,
         }
+
+
+def classes_of(source: "Source") -> tuple[str, ...] | None:
+    """What the labels of a source mean: built-in scenes as phrases with their article, shards as their index says."""
+    from muse_core.data.scenes import CLASSES
+    from muse_core.data.shards import ShardSource, read_index
+    from muse_core.data.source import SceneSource
+
+    if isinstance(source, SceneSource):
+        return tuple(one.phrase for one in CLASSES)
+    if isinstance(source, ShardSource):
+        index = read_index(source.shards[0].path.parent) or {}
+        return tuple(index.get("classes", ())) or None
+    names: tuple[str, ...] | None = getattr(source, "classes", None)
+    return names
 
 
 @dataclass

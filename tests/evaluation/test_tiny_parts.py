@@ -1,0 +1,98 @@
+"""What evaluation takes from the tiny pack: the feature extractor, and the encoder as it was before training."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from muse_core.data.source import open_source
+from muse_core.data.writer import write_scene_shards
+from muse_core.errors import MuseError
+from muse_core.evaluation import metrics
+from muse_core.evaluation.builtin import FD_TINY_CLIP, PSNR
+from muse_core.evaluation.metrics import TinyClip
+from muse_core.evaluation.reading import EvalData, classes_of, named
+from muse_core.evaluation.reconstruction import evaluate
+from muse_core.evaluation.untouched import UntouchedEncoder, load_untouched_encoder
+from muse_core.evaluation.zeroshot import zeroshot
+from muse_core.model.abilities import abilities
+from muse_core.model.weights import tiny
+from tests.evaluation.fakes import Passes
+
+
+@pytest.fixture(scope="module")
+def encoder() -> UntouchedEncoder:
+    return load_untouched_encoder()
+
+
+@pytest.fixture
+def scenes() -> EvalData:
+    return EvalData(open_source("demo:val:24"), size=64, batch_size=10)
+
+
+def test_fd_tiny_clip_grows_with_the_damage_and_is_zero_without(scenes: EvalData) -> None:
+    wanted = {"fd-tiny-clip": FD_TINY_CLIP, "psnr": PSNR}
+    exact, slight, strong = (evaluate(Passes(off_by), scenes, wanted) for off_by in (0.0, 0.05, 0.4))
+    assert exact.metrics["fd-tiny-clip"] == pytest.approx(0.0, abs=1e-2 * slight.metrics["fd-tiny-clip"])
+    assert slight.metrics["fd-tiny-clip"] < strong.metrics["fd-tiny-clip"]
+    assert "fd-tiny-clip" in exact.notes[-1]  # 24 images for 96 dimensions
+    assert str(exact.protocol.metrics["fd-tiny-clip"]["extractor"]).startswith("tiny-clip ")
+
+
+def test_the_extractor_takes_any_size_and_is_named_by_its_weights() -> None:
+    extractor = TinyClip("cpu")
+    images = torch.randint(0, 256, (2, 3, 100, 80), dtype=torch.uint8)
+    assert extractor(images)["image"].shape == (2, tiny.WIDTH)
+    assert extractor.name == TinyClip("cpu").name
+
+
+def test_without_the_pack_the_distance_is_not_measured(monkeypatch: pytest.MonkeyPatch, scenes: EvalData) -> None:
+    def gone() -> None:
+        raise FileNotFoundError("tiny_pack/backbone")
+
+    monkeypatch.setattr(tiny, "load_image_tower", gone)
+    scores = evaluate(Passes(0.1), scenes, {"fd-tiny-clip": FD_TINY_CLIP, "psnr": PSNR})
+    assert "tiny_pack/backbone" in scores.not_measured["fd-tiny-clip"]
+    with pytest.raises(MuseError, match="not there"):
+        evaluate(Passes(0.1), scenes, {"fd-tiny-clip": FD_TINY_CLIP}, required=["fd-tiny-clip"])
+
+
+def test_a_weight_more_or_less_is_another_name() -> None:
+    layer = torch.nn.Linear(3, 2)
+    before = metrics.weights_fingerprint(layer)
+    with torch.no_grad():
+        layer.weight[0, 0] += 1e-6
+    assert metrics.weights_fingerprint(layer) != before
+
+
+def test_the_untouched_encoder_has_the_abilities_of_an_encoder(encoder: UntouchedEncoder) -> None:
+    assert set(abilities(encoder)) == {"featurizes", "aligns", "attends"}
+    assert named(encoder) == "untouched encoder"
+    images = torch.rand(2, 3, 60, 44, generator=torch.Generator().manual_seed(0))
+    found = encoder.features(images)
+    assert found.patch.shape == (2, tiny.WIDTH, 16, 12)  # padded to whole cells of 8
+    assert torch.allclose(found.pooled, found.patch.mean((-2, -1)))
+    attention = encoder.attention(images)
+    assert attention.grid == (16, 12)
+    assert attention.weights.shape[-1] == 1 + 16 * 12
+    assert torch.allclose(attention.weights.sum(-1), torch.ones(1), atol=1e-5)
+    assert torch.allclose(encoder.image_embed(images).norm(dim=1), torch.ones(2), atol=1e-5)
+
+
+def test_it_is_the_pack_and_not_something_like_it(encoder: UntouchedEncoder) -> None:
+    images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    assert torch.allclose(encoder.image_embed(images), tiny.load_image_tower().embed(images), atol=1e-5)
+
+
+def test_built_in_scenes_and_shards_say_what_their_labels_mean(tmp_path: Path, encoder: UntouchedEncoder) -> None:
+    names = classes_of(open_source("demo:val:4"))
+    assert names is not None
+    assert len(names) == 98
+    assert names[0] == "a cat"
+    write_scene_shards("val", 12, tmp_path / "shards", per_shard=6)
+    shards = open_source(str(tmp_path / "shards"))
+    listed = classes_of(shards)
+    assert listed is not None
+    assert len(listed) == 98
+    scores = zeroshot(encoder, EvalData(shards, size=64), classes=names)
+    assert scores.counts == {"seen": 12, "skipped": {}}
