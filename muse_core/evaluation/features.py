@@ -14,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from muse_core.data.sample import Sample
 from muse_core.errors import MuseError
 from muse_core.evaluation.protocol import Counts
 from muse_core.evaluation.reading import EvalData, Tally, named, read
@@ -145,11 +146,15 @@ def content(data: EvalData) -> str:
     for shard in getattr(data.source, "shards", ()):
         state = shard.path.stat()
         digest.update(f"{shard.path.name} {state.st_size} {state.st_mtime_ns}".encode())
-    for item in data.source.once():
-        image = getattr(item, "image", None)
-        digest.update(item.key.encode() if image is None else image.tobytes())
-        break
+    digest.update(first_sample(data))
     return digest.hexdigest()
+
+
+def first_sample(data: EvalData) -> bytes:
+    """Return the pixels of a source's first sample, or its name when it cannot be read; nothing for an empty source."""
+    for item in data.source.once():
+        return item.image.tobytes() if isinstance(item, Sample) else item.key.encode()
+    return b""
 
 
 def _save(found: FeatureSet, path: Path) -> None:

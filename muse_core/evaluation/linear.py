@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from muse_core.errors import MuseError
-from muse_core.evaluation.features import FeatureSet, ProbeData
+from muse_core.evaluation.features import FeatureSet, ProbeData, first_sample
 from muse_core.evaluation.options import LinearOptions
 from muse_core.evaluation.protocol import Protocol, Row, Scores, Value
 from muse_core.evaluation.reading import named
@@ -96,6 +96,12 @@ def measure(context: ProbeContext, options: LinearOptions) -> Scores:
     """
     if context.train is None:
         raise MuseError("the linear probe learns from labelled data", hint="--data TRAIN --val-data VALIDATION")
+    if first_sample(context.train.data) == first_sample(context.validation.data):
+        raise MuseError(
+            f"training and validation data begin with the same sample ({context.train.data.name},"
+            f" {context.validation.data.name}): the score would be of images that were trained on",
+            hint="--data demo:train --val-data demo:val",
+        )
     started = time.perf_counter()
     layers = tuple(name.strip() for name in options.layers.split(",") if name.strip())
     train = context.train.features(options.features, layers)

@@ -145,18 +145,23 @@ def test_labels_that_training_never_saw_are_wrong_and_named() -> None:
 
 def test_one_class_is_an_error_not_a_perfect_score() -> None:
     with pytest.raises(MuseError, match="at least two classes"):
-        measure(context(bright_classes(20, 1), bright_classes(20, 1)), OPTIONS)
+        measure(context(bright_classes(20, 1), bright_classes(20, 1, start=500)), OPTIONS)
+
+
+def test_a_score_on_images_that_were_trained_on_is_refused() -> None:
+    with pytest.raises(MuseError, match="begin with the same sample"):
+        measure(context(bright_classes(40, 2), bright_classes(20, 2)), OPTIONS)
 
 
 def test_unlabelled_training_data_is_an_error() -> None:
     with pytest.raises(MuseError, match="has a label"):
-        measure(context([sample(1), sample(2)], bright_classes(4, 2)), OPTIONS)
+        measure(context([sample(1), sample(2)], bright_classes(4, 2, start=500)), OPTIONS)
 
 
 def test_two_samples_can_be_split_and_one_cannot() -> None:
     with pytest.raises(MuseError, match="two classes"):
-        measure(context(bright_classes(1, 1), bright_classes(4, 2)), OPTIONS)
-    measure(context(bright_classes(2, 2), bright_classes(4, 2)), OPTIONS)
+        measure(context(bright_classes(1, 1), bright_classes(4, 2, start=500)), OPTIONS)
+    measure(context(bright_classes(2, 2), bright_classes(4, 2, start=500)), OPTIONS)
 
 
 def test_it_runs_by_its_declaration_and_refuses_wrong_options() -> None:

@@ -1,4 +1,4 @@
-"""What evaluation takes from the tiny pack: the feature extractor, and the encoder as it was before training."""
+"""What evaluation takes from the tiny pack and from built-in scenes."""
 
 from pathlib import Path
 
@@ -11,18 +11,18 @@ from muse_core.errors import MuseError
 from muse_core.evaluation import metrics
 from muse_core.evaluation.builtin import FD_TINY_CLIP, PSNR
 from muse_core.evaluation.metrics import TinyClip
-from muse_core.evaluation.reading import EvalData, classes_of, named
+from muse_core.evaluation.reading import EvalData, classes_of
 from muse_core.evaluation.reconstruction import evaluate
-from muse_core.evaluation.untouched import UntouchedEncoder, load_untouched_encoder
 from muse_core.evaluation.zeroshot import zeroshot
-from muse_core.model.abilities import abilities
+from muse_core.model.load import load_untouched
+from muse_core.model.untouched import UntouchedEncoder
 from muse_core.model.weights import tiny
 from tests.evaluation.fakes import Passes
 
 
 @pytest.fixture(scope="module")
 def encoder() -> UntouchedEncoder:
-    return load_untouched_encoder()
+    return load_untouched(None, "cpu")
 
 
 @pytest.fixture
@@ -63,25 +63,6 @@ def test_a_weight_more_or_less_is_another_name() -> None:
     with torch.no_grad():
         layer.weight[0, 0] += 1e-6
     assert metrics.weights_fingerprint(layer) != before
-
-
-def test_the_untouched_encoder_has_the_abilities_of_an_encoder(encoder: UntouchedEncoder) -> None:
-    assert set(abilities(encoder)) == {"featurizes", "aligns", "attends"}
-    assert named(encoder) == "untouched encoder"
-    images = torch.rand(2, 3, 60, 44, generator=torch.Generator().manual_seed(0))
-    found = encoder.features(images)
-    assert found.patch.shape == (2, tiny.WIDTH, 16, 12)  # padded to whole cells of 8
-    assert torch.allclose(found.pooled, found.patch.mean((-2, -1)))
-    attention = encoder.attention(images)
-    assert attention.grid == (16, 12)
-    assert attention.weights.shape[-1] == 1 + 16 * 12
-    assert torch.allclose(attention.weights.sum(-1), torch.ones(1), atol=1e-5)
-    assert torch.allclose(encoder.image_embed(images).norm(dim=1), torch.ones(2), atol=1e-5)
-
-
-def test_it_is_the_pack_and_not_something_like_it(encoder: UntouchedEncoder) -> None:
-    images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-    assert torch.allclose(encoder.image_embed(images), tiny.load_image_tower().embed(images), atol=1e-5)
 
 
 def test_built_in_scenes_and_shards_say_what_their_labels_mean(tmp_path: Path, encoder: UntouchedEncoder) -> None:
