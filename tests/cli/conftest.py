@@ -1,0 +1,124 @@
+"""Running muse as a user does: in this process, or as a command with made plugins installed beside it."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+
+from muse_cli.main import main
+from muse_core import registry
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command line ended, and what it said where."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> dict[str, Any]:
+        document: dict[str, Any] = json.loads(self.out)
+        return document
+
+
+Muse = Callable[..., Ended]
+
+
+@pytest.fixture(autouse=True)
+def clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """An empty folder, no MUSE_* variables, nothing remembered."""
+    for name in [name for name in os.environ if name.startswith("MUSE_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("MUSE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    registry.forget()
+    yield
+    registry.forget()
+
+
+@pytest.fixture
+def muse(capsys: pytest.CaptureFixture[str]) -> Muse:
+    """Run a command line in this process."""
+
+    def run(*arguments: str) -> Ended:
+        capsys.readouterr()
+        code = main(arguments)
+        said = capsys.readouterr()
+        return Ended(code, said.out, said.err)
+
+    return run
+
+
+@pytest.fixture
+def install(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Install an entry point in this process: install("muse.commands", "name", "module:ATTR", module={...})."""
+    extra: list[EntryPoint] = []
+
+    def fake(*, group: str) -> list[EntryPoint]:
+        return [*entry_points(group=group), *(entry for entry in extra if entry.group == group)]
+
+    def add(group: str, name: str, value: str, package: str = "stranger", **content: object) -> None:
+        module = ModuleType(value.partition(":")[0])
+        vars(module).update(content)
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+        entry = EntryPoint(name, value, group)
+        vars(entry)["dist"] = SimpleNamespace(name=package, version="2.5")
+        extra.append(entry)
+        registry.forget()
+
+    monkeypatch.setattr(registry, "entry_points", fake)
+    return add
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Muse:
+    """Run the command in a process of its own; `plugins` holds distributions made by `distribution`."""
+
+    def run(*arguments: str, plugins: Path | None = None, **environment: str) -> Ended:
+        done = subprocess.run(
+            [sys.executable, "-m", "muse_cli", *arguments],
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+            env=shell_environment(plugins, **environment),
+            timeout=120,
+            check=False,
+        )
+        return Ended(done.returncode, done.stdout, done.stderr)
+
+    return run
+
+
+def shell_environment(plugins: Path | None = None, **more: str) -> dict[str, str]:
+    """The variables of a fresh shell that finds muse, and the plugins in a folder."""
+    root = str(Path(__file__).parents[2])
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [root, str(plugins or "")])), **more}
+
+
+@pytest.fixture
+def distribution(tmp_path: Path) -> Callable[..., Path]:
+    """Lay out an installed package: its code, and the metadata that a package installer would write."""
+    site = tmp_path / "site"
+
+    def make(name: str, code: str, entries: str) -> Path:
+        site.mkdir(exist_ok=True)
+        (site / f"{name}.py").write_text(code)
+        info = site / f"{name}-2.5.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 2.5\n")
+        (info / "entry_points.txt").write_text(entries)
+        return site
+
+    return make
