@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from muse_cli.output import out
 from muse_core.errors import ExitCode, MuseError
+from muse_core.machine import cores
 
 if TYPE_CHECKING:
     from muse_core.runs import RunFolder
@@ -137,6 +138,7 @@ def _worker(folder: Path, team: Team, rank: int, port: int) -> "subprocess.Popen
         "LOCAL_WORLD_SIZE": str(team.processes),
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
+        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS") or str(max(cores() // team.processes, 1)),
     }
     arguments = [sys.executable, "-m", "muse_cli.worker", str(folder), str(team.processes), str(out.verbosity)]
     return subprocess.Popen(arguments, env=environment, stdout=sys.stderr)

@@ -39,7 +39,7 @@ def require_world(expected: int) -> None:
     """
     from accelerate import PartialState
 
-    actual = PartialState().num_processes
+    actual = PartialState(cpu=os.environ.get("ACCELERATE_USE_CPU") == "true").num_processes
     if actual != expected:
         raise MuseError(
             f"{expected} processes were asked for, but training would use {actual}",

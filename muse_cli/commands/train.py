@@ -28,60 +28,74 @@ MAY_CHANGE = {
 }
 
 
+Stage = Annotated[
+    str | None,
+    typer.Option("--stage", metavar="1|2|3|1-3", help="1 topology, 2 semantics, 3 synergy; 1-3 runs all three."),
+]
+Size = Annotated[
+    str | None, typer.Option("--size", metavar="tiny|1b|3b", help="Networks and recipe.", show_default="1b")
+]
+Init = Annotated[
+    str | None,
+    typer.Option(
+        "--init",
+        metavar="CHECKPOINT|none",
+        help="Weights to start from.",
+        show_default="newest finished previous stage of the same size",
+    ),
+]
+Resume = Annotated[
+    str | None, typer.Option("--resume", metavar="RUN", help="Go on with this run exactly; `latest` finds it.")
+]
+OutDir = Annotated[
+    str | None, typer.Option("--out", metavar="DIR", help="Run folder.", show_default="runs/SIZE-stageN-TIME")
+]
+Overwrite = Annotated[bool | None, typer.Option("--overwrite", help="Empty --out first.")]
+Team = Annotated[
+    str | None,
+    typer.Option("--devices", metavar="auto|cpu|mps|N|0,2", help="A number of GPUs, or which.", show_default="auto"),
+]
+Steps = Annotated[int | None, typer.Option("--steps", min=1, help="Optimizer steps.", rich_help_panel=PACE)]
+Batch = Annotated[
+    int | None, typer.Option("--batch-size", min=1, help="Images per step, over all devices.", rich_help_panel=PACE)
+]
+Rate = Annotated[float | None, typer.Option("--lr", help="Peak learning rate.", rich_help_panel=PACE)]
+Track = Annotated[
+    list[str] | None,
+    typer.Option("--track", metavar="NAME", help="tensorboard or none; repeatable.", rich_help_panel=PACE),
+]
+SaveEvery = Annotated[
+    int | None, typer.Option("--save-every", min=1, help="Steps between checkpoints.", rich_help_panel=PACE)
+]
+EvalEvery = Annotated[
+    int | None, typer.Option("--eval-every", min=1, help="Steps between measurements.", rich_help_panel=PACE)
+]
+Keep = Annotated[int | None, typer.Option("--keep", min=1, help="Checkpoints kept.", rich_help_panel=PACE)]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Print the plan and what is missing, and stop; exit 8 if anything is.")
+]
+
+
 def train(
-    stage: Annotated[
-        str | None,
-        typer.Option("--stage", metavar="1|2|3|1-3", help="1 topology, 2 semantics, 3 synergy; 1-3 runs all three."),
-    ] = None,
-    size: Annotated[
-        str | None, typer.Option("--size", metavar="tiny|1b|3b", help="Networks and recipe.", show_default="1b")
-    ] = None,
+    stage: Stage = None,
+    size: Size = None,
     data: Data = None,
     val_data: ValData = None,
-    init: Annotated[
-        str | None,
-        typer.Option(
-            "--init",
-            metavar="CHECKPOINT|none",
-            help="Weights to start from.",
-            show_default="newest finished previous stage of the same size",
-        ),
-    ] = None,
-    resume: Annotated[
-        str | None, typer.Option("--resume", metavar="RUN", help="Go on with this run exactly; `latest` finds it.")
-    ] = None,
-    out_dir: Annotated[
-        str | None,
-        typer.Option("--out", metavar="DIR", help="Run folder.", show_default="runs/SIZE-stageN-TIME"),
-    ] = None,
-    overwrite: Annotated[bool | None, typer.Option("--overwrite", help="Empty --out first.")] = None,
-    steps: Annotated[int | None, typer.Option("--steps", min=1, help="Optimizer steps.", rich_help_panel=PACE)] = None,
-    batch_size: Annotated[
-        int | None, typer.Option("--batch-size", min=1, help="Images per step, over all devices.", rich_help_panel=PACE)
-    ] = None,
-    lr: Annotated[float | None, typer.Option("--lr", help="Peak learning rate.", rich_help_panel=PACE)] = None,
-    devices: Annotated[
-        str | None,
-        typer.Option(
-            "--devices", metavar="auto|cpu|mps|N|0,2", help="A number of GPUs, or which.", show_default="auto"
-        ),
-    ] = None,
+    init: Init = None,
+    resume: Resume = None,
+    out_dir: OutDir = None,
+    overwrite: Overwrite = None,
+    steps: Steps = None,
+    batch_size: Batch = None,
+    lr: Rate = None,
+    devices: Team = None,
     precision: Precision = None,
     seed: Seed = None,
-    track: Annotated[
-        list[str] | None,
-        typer.Option("--track", metavar="NAME", help="tensorboard or none; repeatable.", rich_help_panel=PACE),
-    ] = None,
-    save_every: Annotated[
-        int | None, typer.Option("--save-every", min=1, help="Steps between checkpoints.", rich_help_panel=PACE)
-    ] = None,
-    eval_every: Annotated[
-        int | None, typer.Option("--eval-every", min=1, help="Steps between measurements.", rich_help_panel=PACE)
-    ] = None,
-    keep: Annotated[int | None, typer.Option("--keep", min=1, help="Checkpoints kept.", rich_help_panel=PACE)] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print the plan and what is missing, and stop; exit 8 if anything is.")
-    ] = False,
+    track: Track = None,
+    save_every: SaveEvery = None,
+    eval_every: EvalEvery = None,
+    keep: Keep = None,
+    dry_run: DryRun = False,
     config: ConfigFile = None,
     sets: Sets = None,
 ) -> None:

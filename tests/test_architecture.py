@@ -1,0 +1,109 @@
+"""The shape of the house: imports point down, functions stay short, files stay readable."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FILES = sorted([*(ROOT / "muse_core").rglob("*.py"), *(ROOT / "muse_cli").rglob("*.py")])
+LONGEST_FUNCTION = 70
+LONGEST_FILE = 400
+THE_LOOP = ("muse_core/training/loop.py", "train")
+
+# What each part may import of muse_core besides itself; parts of one file are named by that file.
+BASE = {"errors", "progress", "interrupts", "files", "registry", "machine", "runs", "muse_core"}
+ARROWS = {
+    "errors": set(),
+    "progress": set(),
+    "interrupts": {"errors"},
+    "files": {"errors"},
+    "registry": {"errors"},
+    "machine": {"errors", "muse_core"},
+    "runs": {"errors", "files", "interrupts", "machine", "progress"},
+    "pictures": {"errors", "files"},
+    "settings": BASE,
+    "data": BASE,
+    "model": BASE,
+    "losses": BASE | {"model"},
+    "viz": BASE,
+    "evaluation": BASE | {"losses", "model", "data"},
+    "training": BASE | {"evaluation", "losses", "model", "data", "settings", "viz"},
+    "api": BASE | {"training", "evaluation", "losses", "model", "data", "settings", "pictures"},
+    "demo": BASE | {"api", "training", "evaluation", "losses", "model", "data", "settings", "viz", "pictures"},
+    "muse_core": {"api"},
+}
+FORBIDDEN_IN_CORE = {"muse_cli", "typer", "rich", "click"}
+
+
+def name_of(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def part_of(module: str) -> str:
+    """muse_core.training.loop -> training; muse_core itself -> muse_core."""
+    parts = module.split(".")
+    return parts[1] if len(parts) > 1 else parts[0]
+
+
+def imports(path: Path) -> Iterator[tuple[str, int]]:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, node.lineno) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{name_of(path)}:{node.lineno}: imports are absolute"
+            base = node.module or ""
+            # `from muse_core import runs` names the module runs, `from muse_core import train` a function.
+            for alias in node.names:
+                is_module = (ROOT / base.replace(".", "/") / f"{alias.name}.py").exists()
+                yield (f"{base}.{alias.name}" if is_module else base), node.lineno
+
+
+def test_core_never_looks_up_to_the_command_line() -> None:
+    upward = [
+        f"{name_of(path)}:{line}: {module}"
+        for path in FILES
+        if path.is_relative_to(ROOT / "muse_core")
+        for module, line in imports(path)
+        if module.split(".")[0] in FORBIDDEN_IN_CORE
+    ]
+    assert upward == []
+
+
+def test_arrows_inside_core_point_down() -> None:
+    against = []
+    for path in FILES:
+        if not path.is_relative_to(ROOT / "muse_core"):
+            continue
+        inside = path.relative_to(ROOT).with_suffix("").parts
+        own = "muse_core" if inside[1] == "__init__" else inside[1]
+        allowed = ARROWS[own] | {own}
+        against += [
+            f"{name_of(path)}:{line}: {own} -> {part_of(module)}"
+            for module, line in imports(path)
+            if module.split(".")[0] == "muse_core" and part_of(module) not in allowed
+        ]
+    assert against == []
+
+
+def test_every_part_of_core_has_its_arrows_written_down() -> None:
+    parts = {
+        part_of(".".join(path.relative_to(ROOT).with_suffix("").parts)) for path in FILES if "muse_core" in path.parts
+    }
+    assert parts - {"__init__"} <= set(ARROWS)
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_functions_and_files_stay_short(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= LONGEST_FILE
+    long = [
+        f"{node.name}: {node.end_lineno - node.lineno + 1} lines"
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and (name_of(path), node.name) != THE_LOOP
+        and node.end_lineno is not None
+        and node.end_lineno - node.lineno + 1 > LONGEST_FUNCTION
+    ]
+    assert long == []
