@@ -145,7 +145,7 @@ def _what(runs: Sequence[RunView]) -> str:
 
 
 def _on(runs: Sequence[RunView]) -> str:
-    data = _distinct(text_of(flatten(run.settings).get("data.train", "")) for run in runs)
+    data = _distinct(text_of(flatten(run.settings).get("data.train") or "") for run in runs)
     if len(data) != 1:
         return ""
     return " on built-in scenes" if data == ["demo"] else f" on {data[0]}"

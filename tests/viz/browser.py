@@ -68,12 +68,17 @@ class Page:
         ]
         self.send("Emulation.setEmulatedMedia", media=medium, features=features)
 
-    def open(self, path: Path, settle: float = 0.6) -> None:
+    def open(self, path: Path, settle: float = 0.2) -> None:
         self.send("Page.navigate", url=path.resolve().as_uri())
         deadline = time.monotonic() + 30
         while self.value("document.readyState") != "complete" and time.monotonic() < deadline:
             time.sleep(0.05)
         time.sleep(settle)
+        self.rest()
+
+    def rest(self) -> None:
+        """Wait until what was asked for is drawn."""
+        self.value("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => done(0))))")
 
     def value(self, expression: str) -> Any:
         answer = self.send("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
@@ -83,6 +88,7 @@ class Page:
 
     def pointer(self, x: float, y: float, kind: str = "mouseMoved") -> None:
         self.send("Input.dispatchMouseEvent", type=kind, x=x, y=y)
+        self.rest()
 
     def key(self, name: str) -> None:
         for kind in ("keyDown", "keyUp"):
