@@ -14,15 +14,51 @@ SSIM = MetricSpec(
 )
 FD_TINY_CLIP = MetricSpec(
     help="Frechet distance on the features of the tiny pack's CLIP.",
-    target="muse_core.evaluation.metrics:make_fd_tiny_clip",
+    target="muse_core.evaluation.tiny_clip:make_fd_tiny_clip",
     better="lower",
     needs="the tiny pack, which ships with muse",
+)
+_INCEPTION = "Inception's weights in MUSE_WEIGHTS"
+RFID = MetricSpec(
+    help="Frechet distance between originals and reconstructions on Inception features.",
+    target="muse_core.evaluation.inception:make_rfid",
+    better="lower",
+    needs=_INCEPTION,
+)
+KID = MetricSpec(
+    help="Kernel distance on Inception features, with its spread over subsets.",
+    target="muse_core.evaluation.inception:make_kid",
+    better="lower",
+    needs=_INCEPTION,
+)
+PRECISION_RECALL = MetricSpec(
+    help="Share of reconstructions near originals, and of originals near reconstructions.",
+    target="muse_core.evaluation.inception:make_precision_recall",
+    better="higher",
+    needs=_INCEPTION,
+)
+INCEPTION_SCORE = MetricSpec(
+    help="How surely and variously Inception names the reconstructions.",
+    target="muse_core.evaluation.inception:make_inception_score",
+    better="higher",
+    needs=_INCEPTION,
+)
+LPIPS = MetricSpec(
+    help="Perceptual distance on VGG16, per image, then the mean.",
+    target="muse_core.evaluation.lpips:make_lpips",
+    better="lower",
+    needs="the weights of VGG16 and of LPIPS in MUSE_WEIGHTS",
 )
 
 LINEAR = ProbeSpec(
     help="How well a linear classifier reads the frozen features.",
     target="muse_core.evaluation.linear:measure",
     settings="muse_core.evaluation.options:LinearOptions",
+)
+KNN = ProbeSpec(
+    help="How often the nearest training images have the right class.",
+    target="muse_core.evaluation.knn:measure",
+    settings="muse_core.evaluation.options:KnnOptions",
 )
 TOPOLOGY = ProbeSpec(
     help="Whether attention stays on the object, and agrees with the teacher's.",

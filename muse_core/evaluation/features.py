@@ -16,8 +16,9 @@ from torch import Tensor
 
 from muse_core.data.sample import Sample
 from muse_core.errors import MuseError
-from muse_core.evaluation.protocol import Counts
+from muse_core.evaluation.protocol import Counts, Row
 from muse_core.evaluation.reading import EvalData, Tally, named, read
+from muse_core.evaluation.spec import ProbeContext
 from muse_core.files import write_atomically
 from muse_core.model.abilities import Featurizes
 from muse_core.progress import Progress, Silent
@@ -172,3 +173,39 @@ def _load(path: Path) -> FeatureSet | None:
             return FeatureSet(file.get_tensor("features"), file.get_tensor("labels"), counts)
     except (SafetensorError, KeyError, TypeError, ValueError):
         return None
+
+
+def training_data(context: ProbeContext) -> ProbeData:
+    """Return the data a probe learns from.
+
+    Raises:
+        MuseError: there is none, or it is the data that is measured.
+    """
+    if context.train is None:
+        raise MuseError("this probe learns from labelled data", hint="--data TRAIN --val-data VALIDATION")
+    if first_sample(context.train.data) == first_sample(context.validation.data):
+        raise MuseError(
+            f"training and validation data begin with the same sample ({context.train.data.name},"
+            f" {context.validation.data.name}): the score would be of images that were trained on",
+            hint="--data demo:train --val-data demo:val",
+        )
+    return context.train
+
+
+def per_class(validation: FeatureSet, said: Tensor, names: tuple[str, ...] | None) -> list[Row]:
+    """Return a row with the accuracy of each class that occurs, given the class said for each sample (n,)."""
+    right = said == validation.labels
+    rows: list[Row] = []
+    for label in torch.unique(validation.labels).tolist():
+        mine = validation.labels == label
+        name = names[label] if names and label < len(names) else str(label)
+        rows.append({"class": name, "images": int(mine.sum()), "top1": float(right[mine].double().mean())})
+    return rows
+
+
+def unseen_classes(train: FeatureSet, validation: FeatureSet) -> list[str]:
+    """Return a note when validation has classes that training never showed."""
+    unseen = sorted(set(validation.labels.tolist()) - set(train.labels.tolist()))
+    if not unseen:
+        return []
+    return [f"{len(unseen)} classes of the validation data never occur in training and cannot be right: {unseen[:10]}"]

@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from muse_core.errors import MuseError
-from muse_core.evaluation.features import FeatureSet, ProbeData, first_sample
-from muse_core.evaluation.options import LinearOptions
+from muse_core.evaluation.features import FeatureSet, ProbeData, per_class, training_data, unseen_classes
+from muse_core.evaluation.options import LinearOptions, layer_names
 from muse_core.evaluation.protocol import Protocol, Row, Scores, Value
 from muse_core.evaluation.reading import named
 from muse_core.evaluation.spec import ProbeContext
@@ -94,35 +94,28 @@ def measure(context: ProbeContext, options: LinearOptions) -> Scores:
     Raises:
         MuseError: no training data, no labels, or a single class.
     """
-    if context.train is None:
-        raise MuseError("the linear probe learns from labelled data", hint="--data TRAIN --val-data VALIDATION")
-    if first_sample(context.train.data) == first_sample(context.validation.data):
-        raise MuseError(
-            f"training and validation data begin with the same sample ({context.train.data.name},"
-            f" {context.validation.data.name}): the score would be of images that were trained on",
-            hint="--data demo:train --val-data demo:val",
-        )
+    learning = training_data(context)
     started = time.perf_counter()
-    layers = tuple(name.strip() for name in options.layers.split(",") if name.strip())
-    train = context.train.features(options.features, layers)
+    layers = layer_names(options.layers)
+    train = learning.features(options.features, layers)
     validation = context.validation.features(options.features, layers)
     found = _probe(train, validation, options, context)
     frequent = float((validation.labels == train.labels.mode().values).double().mean())
     chance = {f"top{k}": k / train.class_count() for k in (1, 5) if f"top{k}" in found.metrics}
     baselines = {"chance": chance, "most frequent class": {"top1": frequent}}
     if context.baseline is not None:
-        raw_train = context.train.through(context.baseline).features(options.features)
+        raw_train = learning.through(context.baseline).features(options.features)
         raw_validation = context.validation.through(context.baseline).features(options.features)
         baselines["untouched encoder"] = _probe(raw_train, raw_validation, options, context).metrics
     return Scores(
         command="probe linear",
         tokenizer=named(context.tokenizer),
         metrics=found.metrics,
-        protocol=_protocol(context.train, context.validation, options, layers, (len(train), len(validation))),
+        protocol=_protocol(learning, context.validation, options, layers, (len(train), len(validation))),
         counts=validation.counts,
         baselines=baselines,
-        tables={"sweep": found.sweep, "per class": _per_class(validation, found.said, context.validation.classes)},
-        notes=_notes(train, validation),
+        tables={"sweep": found.sweep, "per class": per_class(validation, found.said, context.validation.classes)},
+        notes=unseen_classes(train, validation),
         seconds=time.perf_counter() - started,
     )
 
@@ -233,23 +226,6 @@ def _choose(accuracy: Tensor, surprise: Tensor, held_out: int) -> int:
 def _accuracy(said: Tensor, labels: Tensor) -> Tensor:
     """Share of samples whose label is among the classes said: (n, K, k) and (n,) to (K,)."""
     return (said == labels[:, None, None]).any(-1).double().mean(0)
-
-
-def _per_class(validation: FeatureSet, said: Tensor, names: tuple[str, ...] | None) -> list[Row]:
-    right = said == validation.labels
-    rows: list[Row] = []
-    for label in torch.unique(validation.labels).tolist():
-        mine = validation.labels == label
-        name = names[label] if names and label < len(names) else str(label)
-        rows.append({"class": name, "images": int(mine.sum()), "top1": float(right[mine].double().mean())})
-    return rows
-
-
-def _notes(train: FeatureSet, validation: FeatureSet) -> list[str]:
-    unseen = sorted(set(validation.labels.tolist()) - set(train.labels.tolist()))
-    if not unseen:
-        return []
-    return [f"{len(unseen)} classes of the validation data never occur in training and cannot be right: {unseen[:10]}"]
 
 
 def _protocol(

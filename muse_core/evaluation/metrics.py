@@ -3,15 +3,12 @@
 Letters: B images, H x W pixels, D feature width.
 """
 
-import hashlib
 import math
 from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from muse_core.errors import MuseError
 from muse_core.evaluation.frechet import Moments, frechet_distance
 from muse_core.evaluation.pairs import Extractor, Pairs
 from muse_core.evaluation.pixels import WINDOW, mean_of_finite, psnr, ssim
@@ -77,51 +74,3 @@ def make_psnr(context: MetricContext) -> Metric:
 def make_ssim(context: MetricContext) -> Metric:
     """Make SSIM with scikit-image's defaults."""
     return PerImage("ssim", ssim, {**_BYTES, "window": WINDOW, "covariance": "sample"})
-
-
-def make_fd_tiny_clip(context: MetricContext) -> Metric:
-    """Make the Frechet distance on the image features of the tiny pack's CLIP.
-
-    Raises:
-        NotMeasuredError: the tiny pack is not there.
-    """
-    return Frechet("fd-tiny-clip", TinyClip(context.device), TinyClip.TAP)
-
-
-class TinyClip:
-    """The tiny pack's CLIP image tower: features of 64 x 64 bytes, before they are normalised.
-
-    Raises:
-        NotMeasuredError: the pack is not there.
-    """
-
-    TAP = "image"
-
-    def __init__(self, device: str) -> None:
-        from muse_core.model.weights.tiny import RESOLUTION, load_image_tower
-
-        try:
-            self._tower = load_image_tower()
-        except (FileNotFoundError, MuseError) as error:
-            raise NotMeasuredError(f"the tiny pack's CLIP image tower is not there: {error}") from error
-        self._size = RESOLUTION
-        self._modules = (self._tower.backbone.to(device), self._tower.projection.to(device))
-        self.name = f"tiny-clip {weights_fingerprint(*self._modules)}"
-
-    @torch.no_grad()
-    def __call__(self, images: Tensor) -> Mapping[str, Tensor]:
-        """Map uint8 images (B, 3, H, W) of any size to {"image": (B, D)}."""
-        pixels = images.float() / 255
-        if pixels.shape[-2:] != (self._size, self._size):
-            pixels = F.interpolate(pixels, (self._size, self._size), mode="bilinear", antialias=True)
-        return {self.TAP: self._tower(pixels)}
-
-
-def weights_fingerprint(*modules: torch.nn.Module) -> str:
-    """First 12 hex digits of the sha256 of all parameters and buffers, in order."""
-    digest = hashlib.sha256()
-    for module in modules:
-        for name, value in module.state_dict().items():
-            digest.update(name.encode())
-            digest.update(value.detach().cpu().contiguous().float().numpy().tobytes())
-    return digest.hexdigest()[:12]

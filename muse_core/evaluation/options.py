@@ -8,6 +8,11 @@ Rates = tuple[Annotated[float, Field(gt=0)], ...]
 Decays = tuple[Annotated[float, Field(ge=0)], ...]
 
 
+def layer_names(text: str) -> tuple[str, ...]:
+    """Split a list of feature layers at its commas."""
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
 class LinearOptions(BaseModel):
     """Options of `muse probe linear`."""
 
@@ -22,6 +27,16 @@ class LinearOptions(BaseModel):
     decays: Decays = Field((0.0, 1e-4, 1e-3, 1e-2, 1e-1), min_length=1, description="weight decays to try")
     holdout: float = Field(0.1, gt=0, lt=1, description="part of the training data that decides between them")
     seed: int = Field(0, ge=0, description="order of the data, and which part is held out")
+
+
+class KnnOptions(BaseModel):
+    """Options of `muse probe knn`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    features: Literal["pooled", "patch"] = Field("pooled", description="the tokenizer's pooled feature, or patch mean")
+    layers: str = Field("", description="feature layers, joined by commas [the tokenizer's own for classifying]")
+    k: int = Field(20, ge=1, description="neighbours that vote")
 
 
 class TopologyOptions(BaseModel):

@@ -8,11 +8,10 @@ import torch
 from muse_core.data.source import open_source
 from muse_core.data.writer import write_scene_shards
 from muse_core.errors import MuseError
-from muse_core.evaluation import metrics
 from muse_core.evaluation.builtin import FD_TINY_CLIP, PSNR
-from muse_core.evaluation.metrics import TinyClip
 from muse_core.evaluation.reading import EvalData, classes_of
 from muse_core.evaluation.reconstruction import evaluate
+from muse_core.evaluation.tiny_clip import TinyClip, weights_fingerprint
 from muse_core.evaluation.zeroshot import zeroshot
 from muse_core.model.load import load_untouched
 from muse_core.model.untouched import UntouchedEncoder
@@ -59,10 +58,10 @@ def test_without_the_pack_the_distance_is_not_measured(monkeypatch: pytest.Monke
 
 def test_a_weight_more_or_less_is_another_name() -> None:
     layer = torch.nn.Linear(3, 2)
-    before = metrics.weights_fingerprint(layer)
+    before = weights_fingerprint(layer)
     with torch.no_grad():
         layer.weight[0, 0] += 1e-6
-    assert metrics.weights_fingerprint(layer) != before
+    assert weights_fingerprint(layer) != before
 
 
 def test_built_in_scenes_and_shards_say_what_their_labels_mean(tmp_path: Path, encoder: UntouchedEncoder) -> None:

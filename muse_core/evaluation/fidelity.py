@@ -1,0 +1,156 @@
+"""Metrics that compare whole sets of features, computed by torch-fidelity's own functions.
+
+Letters: B images, n images in all, D feature width. In torch-fidelity's order: first what was made, then what is real.
+"""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from muse_core.evaluation.pairs import Extractor, Pairs
+from muse_core.evaluation.protocol import Value
+from muse_core.evaluation.spec import Measured, NotMeasuredError
+
+if TYPE_CHECKING:
+    from torch_fidelity.feature_extractor_base import FeatureExtractorBase
+
+SEED = 2020
+"""torch-fidelity's default, so that the same subsets are drawn."""
+
+
+class FeatureBank:
+    """All features of originals and reconstructions, float32 on the CPU: 8 kB per image and side for 2048 of them."""
+
+    def __init__(self, extractor: Extractor, tap: str) -> None:
+        self._extractor, self._tap = extractor, tap
+        self._original: list[Tensor] = []
+        self._reconstruction: list[Tensor] = []
+
+    def add(self, pairs: Pairs) -> None:
+        """Take in the features of the next pairs."""
+        original, reconstruction = pairs.features(self._extractor, self._tap)
+        self._original.append(original.float().cpu())
+        self._reconstruction.append(reconstruction.float().cpu())
+
+    def rows(self) -> tuple[Tensor, Tensor]:
+        """Return the features (n, D) of reconstructions, then of originals.
+
+        Raises:
+            NotMeasuredError: nothing was seen.
+        """
+        if not self._original:
+            raise NotMeasuredError("no image was seen")
+        return torch.cat(self._reconstruction), torch.cat(self._original)
+
+    def recipe(self, **more: Value) -> dict[str, Value]:
+        """Return what the features depend on, and more."""
+        return {"extractor": self._extractor.name, "tap": self._tap, **more}
+
+
+class Kid:
+    """Kernel distance: squared maximum mean discrepancy, cubic kernel, mean over random subsets."""
+
+    SUBSETS = 100
+    SUBSET = 1000
+
+    def __init__(self, extractor: Extractor, tap: str) -> None:
+        self._bank = FeatureBank(extractor, tap)
+
+    def update(self, pairs: Pairs) -> None:
+        """Take in the next pairs."""
+        self._bank.add(pairs)
+
+    def result(self) -> Measured:
+        """Return "kid" and "kid_std"; fewer images than a subset make a smaller subset, which the recipe tells."""
+        from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, KEY_METRIC_KID_STD, kid_features_to_metric
+
+        made, real = self._bank.rows()
+        subset = min(self.SUBSET, len(made))
+        if subset < 2:
+            raise NotMeasuredError(f"a kernel distance needs at least 2 images, got {len(made)}")
+        found = kid_features_to_metric(
+            made, real, kid_subsets=self.SUBSETS, kid_subset_size=subset, rng_seed=SEED, verbose=False
+        )
+        recipe = self._bank.recipe(kernel="polynomial of degree 3", subsets=self.SUBSETS, subset=subset, seed=SEED)
+        return Measured({"kid": found[KEY_METRIC_KID_MEAN], "kid_std": found[KEY_METRIC_KID_STD]}, recipe)
+
+
+class PrecisionRecall:
+    """Share of reconstructions near originals, and of originals near reconstructions, by k-nearest-neighbour balls."""
+
+    NEIGHBOURS = 3
+    WHOLE = 10_000  # beyond so many images the distances are made in parts: all at once they take 4 n^2 bytes
+
+    def __init__(self, extractor: Extractor, tap: str) -> None:
+        self._bank = FeatureBank(extractor, tap)
+
+    def update(self, pairs: Pairs) -> None:
+        """Take in the next pairs."""
+        self._bank.add(pairs)
+
+    def result(self) -> Measured:
+        """Return "precision" and "recall"."""
+        from torch_fidelity.metric_prc import KEY_METRIC_PRECISION, KEY_METRIC_RECALL, prc_features_to_metric
+
+        made, real = self._bank.rows()
+        if len(made) <= self.NEIGHBOURS:
+            raise NotMeasuredError(f"precision and recall need more than {self.NEIGHBOURS} images, got {len(made)}")
+        found = prc_features_to_metric(
+            made,
+            real,
+            prc_neighborhood=self.NEIGHBOURS,
+            prc_batch_size=self.WHOLE,
+            save_cpu_ram=len(made) > self.WHOLE,
+            verbose=False,
+        )
+        values = {"precision": found[KEY_METRIC_PRECISION], "recall": found[KEY_METRIC_RECALL]}
+        return Measured(values, self._bank.recipe(neighbours=self.NEIGHBOURS))
+
+
+class InceptionScore:
+    """How surely and how variously a classifier names the reconstructions."""
+
+    SPLITS = 10
+
+    def __init__(self, extractor: Extractor, tap: str) -> None:
+        self._bank = FeatureBank(extractor, tap)
+
+    def update(self, pairs: Pairs) -> None:
+        """Take in the next pairs."""
+        self._bank.add(pairs)
+
+    def result(self) -> Measured:
+        """Return "inception_score" and "inception_score_std" over splits."""
+        from torch_fidelity.metric_isc import KEY_METRIC_ISC_MEAN, KEY_METRIC_ISC_STD, isc_features_to_metric
+
+        logits, _ = self._bank.rows()
+        if len(logits) < self.SPLITS:
+            raise NotMeasuredError(f"the Inception score needs at least {self.SPLITS} images, got {len(logits)}")
+        found = isc_features_to_metric(logits, self.SPLITS, True, SEED)
+        values = {"inception_score": found[KEY_METRIC_ISC_MEAN], "inception_score_std": found[KEY_METRIC_ISC_STD]}
+        return Measured(values, self._bank.recipe(splits=self.SPLITS, seed=SEED))
+
+
+class FidelityExtractor:
+    """One of torch-fidelity's feature extractors as ours: several taps from one pass.
+
+    Args:
+        network: takes uint8 images, returns a tuple in the order of `features_list`.
+        name: what it is and which weights it has.
+        device: where it runs.
+    """
+
+    def __init__(self, network: "FeatureExtractorBase", name: str, device: str) -> None:
+        self._network = network.to(device)
+        self._device = device
+        self.name = name
+
+    @torch.no_grad()
+    def __call__(self, images: Tensor) -> Mapping[str, Tensor]:
+        """Map uint8 images (B, 3, H, W) to features (B, D) by tap."""
+        found: Mapping[str, Tensor] = self._network.convert_features_tuple_to_dict(
+            self._network(images.to(self._device))
+        )
+        return found

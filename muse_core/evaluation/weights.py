@@ -1,0 +1,67 @@
+"""Published weights that only metrics use: where they may lie, and reading them without running what they contain."""
+
+import pickle
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from muse_core.errors import MuseError
+from muse_core.evaluation.spec import NotMeasuredError
+from muse_core.model.weights.parts import Part, weights_folder
+
+INCEPTION = Part(
+    "inception",
+    "toshas/torch-fidelity",
+    "InceptionV3 in TensorFlow's layout, for rFID, KID, precision, recall and the Inception score",
+    "Apache-2.0",
+    (
+        "weights-inception-2015-12-05-6726825d.pth",
+        "pt_inception-2015-12-05-6726825d.pth",
+        "inception.safetensors",
+    ),
+)
+VGG16 = Part(
+    "vgg16", "muse/vgg16", "features of LPIPS", "BSD-3-Clause", ("vgg16-397923af.pth", "vgg16.pth", "model.safetensors")
+)
+LPIPS_HEADS = Part(
+    "lpips", "muse/lpips-vgg", "channel weights of LPIPS", "BSD-2-Clause", ("vgg.pth", "model.safetensors")
+)
+
+
+def find_weights(part: Part) -> Path:
+    """Return the file of a part: in `MUSE_WEIGHTS` under its hub name, or where torch keeps its own downloads.
+
+    Raises:
+        NotMeasuredError: it is in neither; the message says where it may be put.
+    """
+    own, shared = weights_folder() / part.hub, Path(torch.hub.get_dir()) / "checkpoints"
+    # In torch's shared folder only names that end in a hash say what a file is; vgg.pth could be anything.
+    hashed = [name for name in part.files if re.search(r"-[0-9a-f]{8}\.pth$", name)]
+    for path in [own / name for name in part.files] + [shared / name for name in hashed]:
+        if path.is_file():
+            return path
+    raise NotMeasuredError(
+        f"{part.purpose}: {part.files[0]} is not on this machine", hint=f"put {part.files[0]} into {own}"
+    )
+
+
+def read_weights(path: Path) -> Mapping[str, Tensor]:
+    """Read a file of named tensors, safetensors or a torch file that holds nothing else.
+
+    Raises:
+        MuseError: it is damaged, or would have to run code to be read.
+    """
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise MuseError(f"{path} cannot be read as weights: {error}") from error
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise MuseError(f"{path} is not a file of named tensors")
+    return state
