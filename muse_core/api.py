@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from muse_core.data.source import open_source
-from muse_core.evaluation.protocol import Scores
+from muse_core.errors import ExitCode, MuseError
+from muse_core.evaluation.features import ProbeData
 from muse_core.evaluation.probing import run_probe
+from muse_core.evaluation.protocol import Scores
 from muse_core.evaluation.reading import EvalData
 from muse_core.evaluation.reconstruction import evaluate as measure_reconstruction
-from muse_core.evaluation.features import ProbeData
 from muse_core.evaluation.spec import MetricSpec, ProbeContext, ProbeSpec
 from muse_core.evaluation.zeroshot import zeroshot as measure_zeroshot
-from muse_core.errors import ExitCode, MuseError
 from muse_core.model.abilities import Described
 from muse_core.model.load import load_teacher, load_tokenizer, untouched_baseline
 from muse_core.model.tokenizer import MuseTokenizer
@@ -76,7 +76,7 @@ def evaluate(
             hint=f"choose from {', '.join(known)}",
             exit_code=ExitCode.USAGE,
         )
-    specs: dict[str, MetricSpec] = {name: known[name].require() for name in metrics or known}
+    specs: dict[str, MetricSpec] = {name: known[name].load() for name in metrics or known}
     return measure_reconstruction(
         tokenizer,
         _data(tokenizer, data, limit, batch_size),
@@ -94,6 +94,7 @@ def probe(
     settings: Any = None,
     *,
     limit: int | None = None,
+    train_limit: int | None = None,
     progress: Progress | None = None,
 ) -> Scores:
     """Measure with one probe; features are cached under $MUSE_CACHE.
@@ -106,16 +107,17 @@ def probe(
         raise MuseError(
             f"no probe is called {name}", hint=f"choose from {', '.join(known)}", exit_code=ExitCode.USAGE
         )
-    spec: ProbeSpec = known[name].require()
+    spec: ProbeSpec = known[name].load()
     progress = progress or Silent()
 
-    def through(where: str) -> ProbeData:
-        return ProbeData(tokenizer, _data(tokenizer, where, limit, 64), cache=cache_folder() / "features", progress=progress)
+    def through(where: str, most: int | None) -> ProbeData:
+        read = _data(tokenizer, where, most, 64)
+        return ProbeData(tokenizer, read, cache=cache_folder() / "features", progress=progress)
 
     context = ProbeContext(
         tokenizer=tokenizer,
-        validation=through(val_data),
-        train=through(data) if spec.train else None,
+        validation=through(val_data, limit),
+        train=through(data, train_limit) if spec.train else None,
         baseline=untouched_baseline(tokenizer),
         teacher=load_teacher(tokenizer) if isinstance(tokenizer, MuseTokenizer) else None,
         device=str(getattr(tokenizer, "device", "cpu")),

@@ -1,6 +1,6 @@
 """One name, path or URL to an object with abilities."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ def load_tokenizer(where: str | Path, device: str = "cpu") -> Any:
     plugins = discover("muse.tokenizers")
     if name in plugins and not Path(where).exists():
         plugin = plugins[name]
-        build: Callable[..., Any] = plugin.load()
+        build: Callable[..., Any] = plugin.code()
         return build(path or None, device)
     return load_checkpoint(find(where), device)
 
@@ -95,8 +95,3 @@ def untouched_baseline(tokenizer: object) -> UntouchedEncoder | None:
         return None
     return load_untouched(None, str(tokenizer.device))
 
-
-ABOUT: Mapping[str, str] = {
-    "tiny": "the finished tiny tokenizer that ships with muse",
-    "tiny-encoder": "the tiny pack's encoder before any stage",
-}

@@ -1,0 +1,280 @@
+"""`muse demo`: made data, shards, three tiny stages, scores, pictures, one report; minutes on a CPU, no network."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from muse_core import api
+from muse_core.data.source import open_source
+from muse_core.data.writer import write_scene_shards
+from muse_core.evaluation.protocol import Scores
+from muse_core.files import free_name, write_atomically
+from muse_core.model.load import untouched_baseline
+from muse_core.progress import Progress
+from muse_core.runs import RunFolder
+from muse_core.settings.presets import STAGES
+from muse_core.training.start import RunSummary
+from muse_core.viz.attention import attention_figure, figure_bytes, save_attention
+from muse_core.viz.grids import sample_strip
+from muse_core.viz.maps import AttentionMap, Scene
+from muse_core.viz.report import Figure, write_report
+from muse_core.viz.runview import read_run
+
+IN_VOCABULARY = "in-vocabulary, same sprites: held-out arrangements of artwork and classes that were trained on"
+UNSEEN = "unseen designer: the same classes, drawn by somebody whose artwork no part was trained on"
+WITH_MASKS = "the structure teacher was trained with masks, so numbers taken with masks are partly supervised"
+
+
+@dataclass(frozen=True)
+class Length:
+    """How much of everything a demo does."""
+
+    train_scenes: int
+    val_scenes: int
+    unseen_scenes: int
+    probe_scenes: int
+    overrides: Mapping[str, Any]
+
+
+FULL = Length(8_000, 2_000, 1_000, 4_000, {})
+QUICK = Length(
+    1_600,
+    256,
+    128,
+    512,
+    {
+        "training.steps": 24,
+        "training.log_every": 4,
+        "training.eval_every": 12,
+        "training.sample_every": 12,
+        "training.save_every": 24,
+    },
+)
+SHARDS = 16
+PICTURES = 6
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where a demo puts things."""
+
+    root: Path
+
+    @property
+    def train(self) -> Path:
+        """Training shards."""
+        return self.root / "data" / "train"
+
+    @property
+    def val(self) -> Path:
+        """Held-out shards."""
+        return self.root / "data" / "val"
+
+    @property
+    def unseen(self) -> Path:
+        """Shards by the unseen designer."""
+        return self.root / "data" / "ood"
+
+    def run(self, stage: int) -> Path:
+        """Run folder of a stage."""
+        return self.root / "runs" / f"stage{stage}"
+
+
+def run_demo(out: Path, quick: bool, progress: Progress, seed: int = 0) -> dict[str, Any]:
+    """Do everything once and write it under `out`, or beside it where there is something already.
+
+    Returns:
+        a JSON-able document: scores, files, seconds, and `summary`, the same in words.
+    """
+    began = time.monotonic()
+    places, length = Places(_free(out, progress)), QUICK if quick else FULL
+    _write_data(places, length, progress)
+    runs = [_train(stage, places, length, seed, progress) for stage in STAGES]
+    tokenizer = api.load_tokenizer(places.run(3))
+    scores = _measure(tokenizer, places, length, progress)
+    for name, found in scores.items():
+        found.save(RunFolder.open(places.run(3)).result_path(name))
+    pictures = _draw(tokenizer, places)
+    report = _report(places, pictures, quick, time.monotonic() - began)
+    return _document(places, runs, scores, report, time.monotonic() - began, quick)
+
+
+def _free(out: Path, progress: Progress) -> Path:
+    if not out.exists() or not any(out.iterdir()):
+        return out
+    chosen = free_name(out)
+    progress.say(f"{out} is not empty; writing to {chosen}")
+    return chosen
+
+
+def _write_data(places: Places, length: Length, progress: Progress) -> None:
+    plan = (
+        ("train", length.train_scenes, places.train),
+        ("val", length.val_scenes, places.val),
+        ("ood", length.unseen_scenes, places.unseen),
+    )
+    for split, count, folder in plan:
+        progress.say(f"making {count:,} captioned scenes ({split})")
+        write_scene_shards(split, count, folder, per_shard=-(-count // SHARDS))
+
+
+def _train(stage: int, places: Places, length: Length, seed: int, progress: Progress) -> RunSummary:
+    chain = {"run.init": str(places.run(stage - 1))} if stage > 1 else {}
+    overrides = {"run.seed": seed, "data.val": str(places.val), **chain, **length.overrides}
+    return api.train(stage, "tiny", str(places.train), str(places.run(stage)), overrides, progress)
+
+
+def _measure(tokenizer: object, places: Places, length: Length, progress: Progress) -> dict[str, Scores]:
+    val, unseen, train = str(places.val), str(places.unseen), str(places.train)
+    return {
+        "eval": api.evaluate(tokenizer, val, progress=progress),
+        "zeroshot": api.zeroshot(tokenizer, val, progress=progress),
+        "probe-linear": api.probe("linear", tokenizer, train, val, train_limit=length.probe_scenes, progress=progress),
+        "probe-topology": api.probe("topology", tokenizer, train, val, progress=progress),
+        "eval-unseen": api.evaluate(tokenizer, unseen, progress=progress),
+        "zeroshot-unseen": api.zeroshot(tokenizer, unseen, progress=progress),
+    }
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """What the report shows: scenes to explore and figures."""
+
+    scenes: Sequence[Scene]
+    figures: Sequence[Figure]
+
+
+def _draw(tokenizer: Any, places: Places) -> Pictures:
+    samples = [sample for sample, _ in zip(_samples(places), range(PICTURES), strict=False)]
+    images = torch.stack([torch.tensor(sample.image) for sample in samples]).permute(0, 3, 1, 2).float() / 255
+    scenes = _scenes(tokenizer, images)
+    size = (images.shape[-2], images.shape[-1])
+    rebuilt = tokenizer.decode(tokenizer.encode(images).z, size).clamp(0, 1)
+    rows = [[image.numpy(), picture.numpy()] for image, picture in zip(images, rebuilt, strict=True)]
+    strip = BytesIO()
+    sample_strip(rows, ("input", "reconstruction"), side=192, across=3).save(strip, "PNG")
+    attention = figure_bytes(attention_figure(scenes[0]), "png")
+    write_atomically(places.root / "reconstructions.png", strip.getvalue())
+    for number, scene in enumerate(scenes, start=1):
+        save_attention(scene, places.root / f"attention-{number}.png")
+    return Pictures(
+        scenes,
+        (
+            Figure("Reconstructions", "Held-out scenes, encoded to 8 x 8 cells of 16 numbers and back.", strip.getvalue()),
+            Figure(
+                "Attention",
+                "Where the marked point looks: MUSE's last block, the encoder before MUSE, the teacher.",
+                attention,
+            ),
+        ),
+    )
+
+
+def _samples(places: Places) -> Any:
+    return (item for item in open_source(str(places.val)).once() if hasattr(item, "image"))
+
+
+def _scenes(tokenizer: Any, images: torch.Tensor) -> list[Scene]:
+    found, raw = tokenizer.attention(images), untouched_baseline(tokenizer)
+    before = raw.attention(images) if raw else None
+    teacher = api.load_teacher(tokenizer)(images, found.grid)
+    scenes = []
+    for index, image in enumerate(images):
+        maps = [AttentionMap("MUSE", found.patches()[index].numpy(), found.grid, "last block, mean of heads")]
+        if before:
+            patches = before.patches()[index].numpy()
+            maps.append(AttentionMap("encoder before MUSE", patches, before.grid, "last layer, mean of heads"))
+        target = AttentionMap("teacher", teacher[index].numpy(), found.grid)
+        side = image.shape[-1]
+        scenes.append(Scene(image.numpy(), tuple(maps), target, queries=((side / 2, side / 2),)))
+    return scenes
+
+
+def _report(places: Places, pictures: Pictures, quick: bool, seconds: float) -> Path:
+    length = "a quick look: a tenth of the training, so judge the mechanism and not the numbers" if quick else "complete"
+    intro = (
+        "A MUSE tokenizer of size tiny, trained through its three stages on made scenes of real artwork, on this "
+        f"machine, in {seconds / 60:.1f} minutes ({length}). Scores are {IN_VOCABULARY}. Note that {WITH_MASKS}."
+    )
+    return write_report(
+        [read_run(places.run(stage)) for stage in STAGES],
+        places.root / "report.html",
+        title="MUSE, trained here",
+        intro=intro,
+        figures=pictures.figures,
+        attention=pictures.scenes,
+    )
+
+
+def _document(
+    places: Places,
+    runs: Sequence[RunSummary],
+    scores: Mapping[str, Scores],
+    report: Path,
+    seconds: float,
+    quick: bool,
+) -> dict[str, Any]:
+    return {
+        "command": "demo",
+        "quick": quick,
+        "runs": [str(run.folder) for run in runs],
+        "report": str(report),
+        "scores": {name: found.to_json() for name, found in scores.items()},
+        "seconds": round(seconds, 1),
+        "summary": "\n".join([*_table(scores), "", *_next(places, report, seconds)]),
+    }
+
+
+def _table(scores: Mapping[str, Scores]) -> list[str]:
+    """Every score with what it stands beside; the wording says how far each may be trusted."""
+    rebuilt, text, linear, look = (scores[name] for name in ("eval", "zeroshot", "probe-linear", "probe-topology"))
+    rows = [
+        ("PSNR", f"{rebuilt.metrics['psnr']:.2f} dB", f"SSIM {rebuilt.metrics['ssim']:.3f}"),
+        ("FD (tiny CLIP)", f"{rebuilt.metrics['fd-tiny-clip']:.3g}", "distance of features, lower is better"),
+        ("zero-shot top-1", _percent(text.metrics["top1"]), _beside(text, "top1")),
+        ("linear probe top-1", _percent(linear.metrics["top1"]), _beside(linear, "top1")),
+        ("topology KL", f"{look.metrics['kl']:.4f}", _beside(look, "kl", "{:.4f}")),
+        ("attention on object", f"AUC {look.metrics['auc']:.3f}", _beside(look, "auc", "{:.3f}")),
+        (
+            "  at equal distance",
+            f"AUC {look.metrics['auc_distance_matched']:.3f}",
+            _beside(look, "auc_distance_matched", "{:.3f}"),
+        ),
+        ("unseen designer", f"{scores['eval-unseen'].metrics['psnr']:.2f} dB", "PSNR"),
+        ("", _percent(scores["zeroshot-unseen"].metrics["top1"]), _beside(scores["zeroshot-unseen"], "top1")),
+    ]
+    seen = rebuilt.counts["seen"]
+    return [
+        f"Scores on {seen:,} held-out scenes ({IN_VOCABULARY}):",
+        *(f"  {name:<20} {value:<12} {beside}" for name, value, beside in rows),
+        f"  ({WITH_MASKS})",
+    ]
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.1f} %"
+
+
+def _beside(scores: Scores, metric: str, form: str | None = None) -> str:
+    found = [
+        f"{name} {form.format(values[metric]) if form else _percent(values[metric])}"
+        for name, values in scores.baselines.items()
+        if metric in values
+    ]
+    return ", ".join(found)
+
+
+def _next(places: Places, report: Path, seconds: float) -> list[str]:
+    run = places.run(3)
+    return [
+        f"Report: {report} (done in {seconds / 60:.1f} minutes)",
+        "Try next:",
+        f"  muse attn-viz your-photo.jpg --checkpoint {run} --teacher",
+        f"  muse infer your-photo.jpg --checkpoint {run} --compare",
+        "  muse train --stage 1-3 --size tiny --seed 1",
+    ]
