@@ -16,19 +16,24 @@ LOSSLESS_BELOW = 256
 
 @dataclass(frozen=True)
 class Effort:
-    """How much room pictures may take: their longest side, their quality, and how many samples of each run."""
+    """How much room pictures may take.
+
+    longest: their longest side. quality: of WebP. samples: how many of each run. grid: patches along the longer side of
+    an explorable map, whose size grows with the fourth power of it.
+    """
 
     longest: int
     quality: int
     samples: int
+    grid: int
 
 
 EFFORTS = (
-    Effort(1400, 90, 8),
-    Effort(1100, 84, 6),
-    Effort(800, 76, 4),
-    Effort(560, 66, 2),
-    Effort(400, 50, 1),
+    Effort(1400, 90, 8, 24),
+    Effort(1100, 84, 6, 20),
+    Effort(800, 76, 4, 16),
+    Effort(560, 66, 2, 12),
+    Effort(400, 50, 1, 8),
 )
 
 

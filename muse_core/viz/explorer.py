@@ -19,8 +19,8 @@ from muse_core.viz.figures import attention_figure, figure_bytes
 from muse_core.viz.maps import AttentionMap, Scene, agreement, entropy, numbers, reach, regrid, starting_points
 from muse_core.viz.pixels import FAINT, QUIET, STRONG, Pixels, colour_table, reduce
 
-LONGEST_GRID = 32
-"""Finer grids are averaged to this many patches along the longer side, to keep the page small."""
+LONGEST_GRID = 24
+"""Finer grids are averaged to this many patches along the longer side: 24 x 24 patches are 0.4 MB a map."""
 
 LONGEST_IMAGE = 640
 LONGEST_STILL = 1400
@@ -56,19 +56,19 @@ def explorer_page(scenes: Sequence[Scene], *, title: str = "Attention") -> str:
     return templates().get_template("explorer.html.jinja").render(title=title, explorer=explorer(scenes))
 
 
-def explorer(scenes: Sequence[Scene]) -> Explorer:
-    """Prepare scenes for the template `explorer.part.jinja`."""
+def explorer(scenes: Sequence[Scene], longest_grid: int = LONGEST_GRID) -> Explorer:
+    """Prepare scenes for the template `explorer.part.jinja`; finer grids are averaged to `longest_grid`."""
     starts = starting_points(scenes)
     data: dict[str, object] = {
         "colours": _bytes64(colour_table()),
         "blend": [QUIET, FAINT, STRONG],
-        "scenes": [_scene(scene, start) for scene, start in zip(scenes, starts, strict=True)],
+        "scenes": [_scene(scene, start, longest_grid) for scene, start in zip(scenes, starts, strict=True)],
     }
     still = replace(scenes[0], queries=(starts[0],))
     return Explorer(data, picture_url(_still(still)), _describe(still), any(scene.teacher for scene in scenes))
 
 
-def _scene(scene: Scene, start: tuple[float, float]) -> dict[str, object]:
+def _scene(scene: Scene, start: tuple[float, float], longest_grid: int) -> dict[str, object]:
     height, width = scene.size
     return {
         "title": scene.title,
@@ -76,15 +76,18 @@ def _scene(scene: Scene, start: tuple[float, float]) -> dict[str, object]:
         "width": width,
         "height": height,
         "start": [(start[0] + 0.5) / width, (start[1] + 0.5) / height],
-        "maps": [_map(_light(each), scene, None if each is scene.teacher else scene.teacher) for each in scene.drawn],
+        "maps": [
+            _map(_light(each, longest_grid), scene, None if each is scene.teacher else scene.teacher)
+            for each in scene.drawn
+        ],
     }
 
 
-def _light(attention: AttentionMap) -> AttentionMap:
+def _light(attention: AttentionMap, longest_grid: int) -> AttentionMap:
     longest = max(attention.grid)
-    if longest <= LONGEST_GRID:
+    if longest <= longest_grid:
         return attention
-    high, wide = (max(1, round(side * LONGEST_GRID / longest)) for side in attention.grid)
+    high, wide = (max(1, round(side * longest_grid / longest)) for side in attention.grid)
     note = ", ".join(part for part in (attention.note, f"averaged to {high} x {wide} patches") if part)
     return replace(
         attention, weights=regrid(attention.mean, attention.grid, (high, wide)), grid=(high, wide), note=note

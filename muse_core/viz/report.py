@@ -18,7 +18,7 @@ from muse_core.viz.embedding import EFFORTS, Effort, embed
 from muse_core.viz.explorer import explorer, templates
 from muse_core.viz.maps import Scene
 from muse_core.viz.runview import RunView, Sample, ScoreView, read_run, tell_apart
-from muse_core.viz.scores import headlines, score_tables
+from muse_core.viz.scores import headlines, look_of, score_tables
 from muse_core.viz.story import (
     NEXT_STEPS,
     NextStep,
@@ -83,7 +83,6 @@ def write_report(
         "made": datetime.now(UTC).strftime("%Y-%m-%d"),
         "title": title or default_title(shown),
         "intro": intro or default_intro(shown),
-        "explorer": explorer(attention) if attention else None,
         "cards": [card(run) for run in shown if run.status or run.metrics or run.problems],
         "headlines": headlines(shown),
         "tables": score_tables(shown),
@@ -93,7 +92,7 @@ def write_report(
         "environments": environments_of(shown),
         "steps": list(next_steps),
     }
-    write_atomically(out, _fitted(values, lambda effort: _pictures(shown, figures, effort)))
+    write_atomically(out, _fitted(values, lambda effort: _pictures(shown, figures, attention, effort)))
     return out
 
 
@@ -127,11 +126,14 @@ def _contents(values: Mapping[str, object]) -> list[tuple[str, str]]:
     return [(anchor, name) for key, anchor, name in sections if values.get(key)]
 
 
-def _pictures(runs: Sequence[RunView], figures: Sequence[Figure], effort: Effort) -> dict[str, object]:
+def _pictures(
+    runs: Sequence[RunView], figures: Sequence[Figure], attention: Sequence[Scene], effort: Effort
+) -> dict[str, object]:
     frames = [(run, sample) for run in runs for sample in _spread(run.samples, effort.samples)]
     return {
         "film": [_frame(run, sample, effort) for run, sample in frames],
         "figures": [_figure(figure, effort) for figure in figures],
+        "explorer": explorer(attention, effort.grid) if attention else None,
     }
 
 
@@ -206,6 +208,6 @@ def _panels(keys: Sequence[str], curves: Sequence[Mapping[str, Curve]], names: S
     panels = []
     for key in keys:
         drawn = [each.get(key, Curve(key, (), ())) for each in curves]
-        title = TOPICS.get(_topic(key), "") + (key.partition("/")[2] if _topic(key) in TOPICS else key)
+        title = TOPICS[_topic(key)] + look_of(key.partition("/")[2]).label if _topic(key) in TOPICS else key
         panels.append(_Panel(title, curve_svg(drawn, title=title, names=names), sum(each.not_finite for each in drawn)))
     return panels

@@ -148,7 +148,8 @@ def _on(runs: Sequence[RunView]) -> str:
     data = _distinct(text_of(flatten(run.settings).get("data.train") or "") for run in runs)
     if len(data) != 1:
         return ""
-    return " on built-in scenes" if data == ["demo"] else f" on {data[0]}"
+    # The end of a path is enough to recognise it by.
+    return " on built-in scenes" if data == ["demo"] else f" on {'/'.join(data[0].split('/')[-2:])}"
 
 
 def _took(runs: Sequence[RunView]) -> str:

@@ -112,6 +112,7 @@ def browser(program: str) -> Iterator[Page]:
         process = subprocess.Popen(
             [sys.executable, "-c", HAND_OVER, str(to_read), str(from_write), program, *options],
             pass_fds=(to_read, from_write),
+            env={**os.environ, "TMPDIR": profile},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )

@@ -294,3 +294,12 @@ def test_text_has_contrast_in_both_schemes(scheme: int) -> None:
         for ink, needed in (("ink", 7.0), ("soft", 4.5), ("accent", 4.5), ("warn", 4.5)):
             high, low = sorted((luminance(colours[ink]), luminance(colours[ground])), reverse=True)
             assert (high + 0.05) / (low + 0.05) >= needed, (ink, ground)
+
+
+def test_finely_resolved_attention_is_averaged_until_the_page_fits(
+    make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fine = Scene(picture(32, 32), (AttentionMap("fine", weights((26, 26), heads=1), (26, 26)),))
+    monkeypatch.setattr(report_module, "LARGEST", 200_000)
+    page = write_report([read_run(make_run(samples=()))], tmp_path / "r.html", attention=[fine]).read_text()
+    assert "averaged to 16 x 16 patches" in page
