@@ -22,7 +22,7 @@ class ProbeGroup(PluginGroup):
     def build(self, plugin: Plugin) -> TyperCommand | TyperGroup:
         """Make the command of a probe."""
         name = plugin.name
-        learns = " --data demo" if plugin.load().train else ""
+        learns = " --data demo:train" if plugin.load().train else ""
         examples = (f"muse probe {name} tiny{learns} --val-data demo:val --limit 256",)
         command: TyperCommand | TyperGroup = finish(command_of(probe_function(plugin)), plugin, examples)
         return command
@@ -95,7 +95,7 @@ def run_probe(
     scores = measure(
         plugin.name,
         load(where, pick_device(shared.devices), *plugin.declaration.needs),
-        data=shared.train_data or "demo",
+        data=shared.train_data or "demo:train",
         val_data=data_or_demo(shared.data),
         settings=options,
         limit=shared.limit,

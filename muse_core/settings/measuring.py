@@ -36,7 +36,7 @@ class ZeroshotSettings(MeasureSettings):
 class ProbeSettings(MeasureSettings):
     """Settings that all probes share."""
 
-    train_data: str | None = Field(None, description="what a probe learns from; empty: demo")
+    train_data: str | None = Field(None, description="what a probe learns from; empty: demo:train")
     train_limit: Positive | None = Field(None, description="learn from this many images")
 
 

@@ -1,0 +1,93 @@
+"""`muse ls`, `muse doctor`, and where a command looks when nothing was named."""
+
+from pathlib import Path
+
+import pytest
+
+from muse_cli.tokenizer import chosen_or_newest
+from muse_core.errors import ExitCode, MuseError
+from muse_core.machine import pick_device
+from muse_core.runs import RunFolder
+from tests.cli.conftest import Muse
+
+
+def test_presets_tell_the_recipe_of_each_size_and_stage(muse: Muse) -> None:
+    presets = muse("ls", "presets", "--json").json["presets"]
+    assert [(row["size"], row["stage"]) for row in presets] == [(s, n) for s in ("tiny", "1b", "3b") for n in (1, 2, 3)]
+    released = next(row for row in presets if (row["size"], row["stage"]) == ("1b", 2))
+    assert (released["steps"], released["batch"], released["lr"]) == (50_000, 384, 2e-4)
+
+
+def test_runs_tell_how_they_are(muse: Muse) -> None:
+    assert muse("ls", "runs").out == "no runs\n"
+    run = RunFolder.create(Path("runs/mine"), {}, {}, stage=2, size="tiny", steps=10)
+    run.update(step=4, psnr=21.53219)
+    assert muse("ls", "runs", "--json").json["runs"] == [
+        {"run": "runs/mine", "size": "tiny", "stage": 2, "state": "running", "step": "4/10", "best": "psnr 21.53"}
+    ]
+    assert "runs/mine" in muse("ls", "runs").out
+
+
+@pytest.mark.parametrize("kind", ["sizes", "stages", "probes", "metrics", "tokenizers"])
+def test_everything_listable_is_listed(muse: Muse, kind: str) -> None:
+    assert muse("ls", kind, "--json").json[kind]
+
+
+def test_an_unknown_kind_is_a_mistake_that_names_the_known_ones(muse: Muse) -> None:
+    ended = muse("ls", "probs")
+    assert ended.code == ExitCode.USAGE
+    assert "'probes'" in ended.err
+
+
+def test_doctor_lists_what_a_size_lacks_and_where_to_put_it(
+    muse: Muse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MUSE_WEIGHTS", str(tmp_path / "weights"))
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
+    ended = muse("doctor", "--size", "1b")
+    assert ended.code == ExitCode.PROBLEMS
+    assert "OpenGVLab/InternVL3-1B: not found; it is the vision encoder" in ended.err
+    assert f"put it into {tmp_path / 'weights' / 'OpenGVLab/InternVL3-1B'}" in ended.err
+    document = muse("doctor", "--size", "1b", "--json").json
+    assert document["exit_code"] == 8
+    assert document["versions"]["torch"]
+    assert len(document["problems"]) == 7
+
+
+def test_doctor_is_content_with_tiny(muse: Muse) -> None:
+    ended = muse("doctor")
+    assert ended.code == 0
+    assert "cpu" in ended.out
+
+
+def test_doctor_tries_to_write(muse: Muse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(**_: object) -> object:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("muse_cli.commands.doctor.tempfile.NamedTemporaryFile", refuse)
+    ended = muse("doctor")
+    assert ended.code == ExitCode.PROBLEMS
+    assert "runs folder: cannot be written: Permission denied" in ended.err
+
+
+def test_a_device_that_is_not_there_is_code_6(muse: Muse) -> None:
+    (Path("p.png")).touch()
+    with pytest.raises(MuseError, match="this machine has no cuda:7") as caught:
+        pick_device("7")
+    assert caught.value.exit_code == ExitCode.MACHINE
+    with pytest.raises(MuseError, match="'gpu' is not a device"):
+        pick_device("gpu")
+
+
+def test_without_a_name_the_newest_finished_run_is_used_and_else_the_shipped_one(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert chosen_or_newest(None) == "tiny"
+    assert "using the tokenizer that ships with muse" in capsys.readouterr().err
+    run = RunFolder.create(Path("runs/mine"), {}, {}, stage=3, size="tiny")
+    with run.checkpoint(1) as folder:
+        (folder / "state.json").write_text("{}")
+    run.finish(1)
+    assert chosen_or_newest(None) == "runs/mine"
+    assert "using runs/mine, the newest finished run" in capsys.readouterr().err
+    assert chosen_or_newest("other") == "other"
