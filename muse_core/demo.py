@@ -24,9 +24,12 @@ from muse_core.viz.grids import sample_strip
 from muse_core.viz.maps import AttentionMap, Scene
 from muse_core.viz.report import Figure, write_report
 from muse_core.viz.runview import read_run
+from muse_core.viz.story import NextStep
 
 IN_VOCABULARY = "in-vocabulary, same sprites: held-out arrangements of artwork and classes that were trained on"
 UNSEEN = "unseen designer: the same classes, drawn by somebody whose artwork no part was trained on"
+LATENTS = "Held-out scenes, encoded to 8 x 8 cells of 16 numbers and back."
+LOOKS = "Where the marked point looks: MUSE's last block, the encoder before MUSE, the teacher."
 WITH_MASKS = "the structure teacher was trained with masks, so numbers taken with masks are partly supervised"
 
 
@@ -165,12 +168,8 @@ def _draw(tokenizer: Any, places: Places) -> Pictures:
     return Pictures(
         scenes,
         (
-            Figure("Reconstructions", "Held-out scenes, encoded to 8 x 8 cells of 16 numbers and back.", strip.getvalue()),
-            Figure(
-                "Attention",
-                "Where the marked point looks: MUSE's last block, the encoder before MUSE, the teacher.",
-                attention,
-            ),
+            Figure("Reconstructions", LATENTS, strip.getvalue()),
+            Figure("Attention", LOOKS, attention),
         ),
     )
 
@@ -196,7 +195,7 @@ def _scenes(tokenizer: Any, images: torch.Tensor) -> list[Scene]:
 
 
 def _report(places: Places, pictures: Pictures, quick: bool, seconds: float) -> Path:
-    length = "a quick look: a tenth of the training, so judge the mechanism and not the numbers" if quick else "complete"
+    length = "a quick look at a tenth of the training: judge the mechanism, not the numbers" if quick else "complete"
     intro = (
         "A MUSE tokenizer of size tiny, trained through its three stages on made scenes of real artwork, on this "
         f"machine, in {seconds / 60:.1f} minutes ({length}). Scores are {IN_VOCABULARY}. Note that {WITH_MASKS}."
@@ -208,6 +207,16 @@ def _report(places: Places, pictures: Pictures, quick: bool, seconds: float) -> 
         intro=intro,
         figures=pictures.figures,
         attention=pictures.scenes,
+        next_steps=_next_steps(places),
+    )
+
+
+def _next_steps(places: Places) -> tuple[NextStep, ...]:
+    run = places.run(3)
+    return (
+        NextStep(f"muse attn-viz your-photo.jpg --checkpoint {run} --teacher", "See where it looks in your picture."),
+        NextStep(f"muse infer your-photo.jpg --checkpoint {run} --compare", "See what survives of your picture."),
+        NextStep("muse train --stage 1-3 --size tiny --seed 1", "Train your own with another seed."),
     )
 
 
@@ -270,11 +279,5 @@ def _beside(scores: Scores, metric: str, form: str | None = None) -> str:
 
 
 def _next(places: Places, report: Path, seconds: float) -> list[str]:
-    run = places.run(3)
-    return [
-        f"Report: {report} (done in {seconds / 60:.1f} minutes)",
-        "Try next:",
-        f"  muse attn-viz your-photo.jpg --checkpoint {run} --teacher",
-        f"  muse infer your-photo.jpg --checkpoint {run} --compare",
-        "  muse train --stage 1-3 --size tiny --seed 1",
-    ]
+    commands = [f"  {step.command}" for step in _next_steps(places)]
+    return [f"Report: {report} (done in {seconds / 60:.1f} minutes)", "Try next:", *commands]

@@ -14,7 +14,14 @@ from muse_core.model.weights.parts import missing_parts
 from muse_core.runs import find, newest_finished
 from muse_core.settings.presets import STAGES as TITLES
 from muse_core.settings.train import TrainSettings
-from muse_core.training.setup import active_losses, division_of, spec_of
+from muse_core.training.setup import (
+    TINY_PERCEPTUAL,
+    active_losses,
+    decoded_share,
+    division_of,
+    spec_of,
+    warmup_of,
+)
 from muse_core.training.stages import Division, part_of
 
 
@@ -82,7 +89,11 @@ def _missing_weights(settings: TrainSettings) -> list[str]:
         roles |= {"lpips", "vgg16"} if "lpips" in parts else set()
         roles |= {"convnext_s"} if "convnext_s" in parts else set()
     found = missing_parts(settings.run.size, roles)
-    return [f"weights of the {entry.part.purpose} ({entry.part.hub}): {entry.remedy}" for entry in found]
+    missing = [f"weights of the {entry.part.purpose} ({entry.part.hub}): {entry.remedy}" for entry in found]
+    kind = settings.losses.perceptual_kind
+    if "perceptual" in active and settings.run.size == "tiny" and kind != TINY_PERCEPTUAL:
+        missing.append(f"a perceptual loss {kind} for size tiny: --set losses.perceptual_kind={TINY_PERCEPTUAL}")
+    return missing
 
 
 def _missing_data(settings: TrainSettings, world: int) -> list[str]:
@@ -115,18 +126,25 @@ def _lines(
         f"routing  {training.routing}, layout {settings.model.layout}, topology on {settings.losses.topology_blocks} block",
         f"batch    {training.batch_size} images = {world} process(es) x {training.accumulation} part(s) x "
         f"{part // world}; {_decoded(settings, part // world)}",
-        f"data     {data.train} through {data.lanes} lanes, {data.lanes // world} per process, {data.workers} worker(s)",
+        f"data     {data.train or 'not named yet'}, through {data.lanes} lanes, {data.lanes // world} per process, {data.workers} worker(s)",
         f"held out {data.val or 'nothing: no --val-data, so nothing is measured while training'}",
-        f"starts   {init or 'new connector on published parts'}",
-        f"steps    {training.steps}, peak rate {settings.optim.lr:g} after {settings.optim.warmup_steps} warm-up steps",
+        f"starts   {_start(settings, init)}",
+        f"steps    {training.steps}, peak rate {settings.optim.lr:g} after {warmup_of(settings)} warm-up steps",
     ]
     if "contrastive" in active_losses(settings.losses):
         lines.append(f"contrast {part} captions at once, so at most {part * (part - 1)} pairs are pushed apart")
     return lines
 
 
+def _start(settings: TrainSettings, init: Path | None) -> str:
+    if init is not None:
+        return str(init)
+    needs = settings.run.stage > 1 and settings.run.init != "none"
+    return "from a previous stage that is missing" if needs else "new connector on published parts"
+
+
 def _decoded(settings: TrainSettings, local: int) -> str:
-    decoded = min(settings.training.reconstruct or local, local)
+    decoded = decoded_share(settings, local)
     return "all decoded" if decoded == local else f"{decoded} of each {local} decoded"
 
 

@@ -32,22 +32,21 @@ class Validation:
     def measure(self, network: MuseNetwork, objective: Objective) -> dict[str, float]:
         """Return PSNR (dB) and, where there is a teacher, the topology KL of the last block (nats)."""
         ratios: list[Tensor] = []
-        divergences: list[Tensor] = []
+        divergence = 0.0
+        images = sum(len(batch.images) for batch in self.batches)
         for batch in self.batches:
             out = network.connect(batch.images)
             size = (batch.images.shape[-2], batch.images.shape[-1])
             ratios.append(psnr(to_bytes(batch.images), to_bytes(network.decode(out.latents, size))))
             if objective.judges.teacher:
                 target = objective.judges.teacher(batch.images, out.grid)
-                divergences.append(topology_loss(out.attentions[-1], target))
+                divergence += float(topology_loss(out.attentions[-1], target)) * len(batch.images) / images
         scores = {"psnr": float(torch.cat(ratios).mean())}
-        if divergences:
-            scores["topology"] = float(torch.stack(divergences).mean())
-        return scores
+        return scores | ({"topology": divergence} if objective.judges.teacher else {})
 
     @torch.no_grad()
     def draw(self, network: MuseNetwork, objective: Objective, path: Path) -> None:
-        """Write a strip: input, reconstruction, where the centre of the main object looks, and the teacher's view."""
+        """Write a strip: input, reconstruction, where the patch in the middle looks, and the teacher's view."""
         images = self.batches[0].images[:DRAWN]
         out = network.connect(images)
         size = (images.shape[-2], images.shape[-1])

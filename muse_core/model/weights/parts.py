@@ -15,13 +15,15 @@ from muse_core.model.weights.tiny import PACK
 
 @dataclass(frozen=True)
 class Part:
-    """One published part: its role, hub name, purpose and licence, and the files that make it complete."""
+    """One published part: its role, hub name, purpose, licence, the files of which one must be there, and where a part
+    that lies on no hub comes from."""
 
     role: str
     hub: str
     purpose: str
     licence: str
     files: tuple[str, ...] = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
+    origin: str | None = None
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,9 @@ class Found:
     def remedy(self) -> str:
         """Where a missing part may be put and how to get it."""
         place = weights_folder() / self.part.hub
-        return f"put it into {place}, for example by: hf download {self.part.hub} --local-dir {place}"
+        if self.part.origin:
+            return f"put {self.part.files[0]} ({self.part.origin}) into {place}"
+        return f"hf download {self.part.hub} --local-dir {place}"
 
 
 _DECODER = "diffusion_pytorch_model.safetensors"
@@ -49,9 +53,30 @@ _SHARED = (
         "MIT",
         ("model.safetensors", "open_clip_model.safetensors", "pytorch_model.bin", "open_clip_pytorch_model.bin"),
     ),
-    Part("lpips", "muse/lpips-vgg", "perceptual loss LPIPS", "BSD-2-Clause", ("vgg.pth", "model.safetensors")),
-    Part("vgg16", "muse/vgg16", "features of LPIPS", "BSD-3-Clause", ("vgg16.pth", "model.safetensors")),
-    Part("convnext_s", "muse/convnext-small", "perceptual loss ConvNeXt-S", "BSD-3-Clause", ("model.safetensors",)),
+    Part(
+        "lpips",
+        "muse/lpips-vgg",
+        "perceptual loss LPIPS",
+        "BSD-2-Clause",
+        ("vgg.pth", "model.safetensors"),
+        "version 0.1 of the authors' lpips package",
+    ),
+    Part(
+        "vgg16",
+        "muse/vgg16",
+        "features under LPIPS",
+        "BSD-3-Clause",
+        ("vgg16-397923af.pth", "model.safetensors"),
+        "torchvision's VGG16_Weights.IMAGENET1K_V1",
+    ),
+    Part(
+        "convnext_s",
+        "muse/convnext-small",
+        "perceptual loss ConvNeXt-S",
+        "BSD-3-Clause",
+        ("convnext_small-0c510722.pth", "model.safetensors"),
+        "torchvision's ConvNeXt_Small_Weights.IMAGENET1K_V1",
+    ),
 )
 PARTS: Mapping[str, tuple[Part, ...]] = {
     "1b": (Part("encoder", "OpenGVLab/InternVL3-1B", "vision encoder", "MIT"), *_SHARED),

@@ -1,0 +1,84 @@
+"""What the README shows is true: its commands run, its snippet runs, its tutorial is the example that ships."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+QUICK = {"MUSE_TRAIN__TRAINING__STEPS": "2", "OMP_NUM_THREADS": "1"}
+ENDINGS = {"muse doctor": (0, 8), "muse train --stage 2 --size 1b --dry-run": (8,)}
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+
+
+def commands() -> list[str]:
+    lines = [line for block in blocks("console") for line in block.splitlines()]
+    return [line for line in lines if line.startswith("muse ") and line != "muse demo"]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A user's folder with a photograph in it."""
+    folder = tmp_path_factory.mktemp("user")
+    y, x = np.mgrid[0:90, 0:120]
+    picture = np.stack([x * 2, y * 2, 255 - x], axis=-1).astype(np.uint8)
+    Image.fromarray(picture).save(folder / "photo.jpg")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def environment(place: Path) -> dict[str, str]:
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("MUSE_")}
+    return {**inherited, **QUICK, "MUSE_RUNS": str(place / "runs"), "MUSE_CACHE": str(place / "cache")}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", commands())
+def test_every_muse_command_of_the_readme_runs(command: str, place: Path, environment: dict[str, str]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", *shlex.split(command.replace("muse ", "muse_cli ", 1))],
+        cwd=place,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode in ENDINGS.get(command, (0,)), done.stderr
+
+
+def test_the_python_snippet_runs() -> None:
+    (snippet,) = [block for block in blocks("python") if "load_tokenizer" in block]
+    assert len([line for line in snippet.splitlines() if line and not line.startswith("import")]) <= 6
+    scope: dict[str, object] = {}
+    exec(compile(snippet, "README.md", "exec"), scope)
+    assert scope["reconstruction"].shape == scope["images"].shape  # type: ignore[attr-defined]
+
+
+def test_the_tutorial_is_the_example_that_ships() -> None:
+    example = ROOT / "plugins" / "muse-example-probe"
+    (declaration,) = [block for block in blocks("python") if "ProbeSpec(" in block]
+    assert declaration.strip() in (example / "muse_example_probe" / "__init__.py").read_text(encoding="utf-8")
+    (entry,) = blocks("toml")
+    assert entry.strip() in (example / "pyproject.toml").read_text(encoding="utf-8")
+
+
+def test_make_knows_the_two_commands() -> None:
+    for target in ("demo", "test"):
+        done = subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert {"demo": "muse demo", "test": "pytest"}[target] in done.stdout
+
+
+def test_linked_files_exist() -> None:
+    for link in re.findall(r"\]\(([^)#:]+)\)", README):
+        assert (ROOT / link).exists(), link
