@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -88,14 +88,24 @@ class Places:
         return self.root / "runs" / f"stage{stage}"
 
 
-def run_demo(out: Path, quick: bool, progress: Progress, seed: int = 0) -> dict[str, Any]:
+def run_demo(
+    out: Path, quick: bool, progress: Progress, *, seed: int = 0, overrides: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """Do everything once and write it under `out`, or beside it where there is something already.
+
+    Args:
+        out: a folder.
+        quick: a tenth of the training.
+        progress: who is told.
+        seed: of everything random but the scenes.
+        overrides: settings of all three stages, by dotted key.
 
     Returns:
         a JSON-able document: scores, files, seconds, and `summary`, the same in words.
     """
     began = time.monotonic()
     places, length = Places(_free(out, progress)), QUICK if quick else FULL
+    length = replace(length, overrides={**length.overrides, **(overrides or {})})
     _write_data(places, length, progress)
     runs = [_train(stage, places, length, seed, progress) for stage in STAGES]
     tokenizer = api.load_tokenizer(places.run(3))

@@ -38,11 +38,11 @@ _TINY_OPTIM = {
     3: {"lr": 6e-4, "end_lr": 2e-5, "warmup_steps": 10, "discriminator_lr": 4e-4},
 }
 _TINY_TRAINING = {
-    1: {"steps": 300, "batch_size": 48, "reconstruct": 24},
-    2: {"steps": 300, "batch_size": 48, "reconstruct": 24},
-    3: {"steps": 300, "batch_size": 24, "reconstruct": 24},
+    1: {"steps": 280, "batch_size": 32, "reconstruct": 24},
+    2: {"steps": 240, "batch_size": 40, "reconstruct": 16},
+    3: {"steps": 240, "batch_size": 24, "reconstruct": 24},
 }
-_TINY_COMMON = {"save_every": 100, "eval_every": 100, "sample_every": 100, "log_every": 10}
+_TINY_COMMON = {"save_every": 120, "eval_every": 60, "sample_every": 60, "log_every": 10}
 
 
 def preset(size: str, stage: int) -> Preset:
