@@ -92,6 +92,7 @@ def create(settings: "TrainSettings", origins: Mapping[str, str], team: Team) ->
     """Plan, and make the folder that the workers find their settings in."""
     from muse_core.runs import RunFolder, new_path
     from muse_core.training.plan import make_plan
+    from muse_core.training.start import record
 
     plan = make_plan(settings, world=team.processes)
     for line in plan.lines:
@@ -100,7 +101,7 @@ def create(settings: "TrainSettings", origins: Mapping[str, str], team: Team) ->
     run = settings.run
     return RunFolder.create(
         Path(run.out) if run.out else new_path(run.stage, run.size),
-        settings.model_dump(mode="json"),
+        record(settings, plan),
         origins,
         overwrite=run.overwrite,
         stage=run.stage,
@@ -118,11 +119,10 @@ def run_team(folder: "RunFolder", team: Team) -> dict[str, Any]:
     """
     workers = [_worker(folder.path, team, rank, port) for port in [_free_port()] for rank in range(team.processes)]
     try:
-        _wait(workers)
+        codes = _wait(workers)
     except KeyboardInterrupt:
         _stop(workers)
         raise
-    codes = [worker.returncode for worker in workers]
     if any(codes):
         raise _failure(folder, codes)
     return {"command": "train", "folder": str(folder.path), "processes": team.processes, **vars(folder.status)}
@@ -140,8 +140,11 @@ def _worker(folder: Path, team: Team, rank: int, port: int) -> "subprocess.Popen
         "MASTER_PORT": str(port),
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS") or str(max(cores() // team.processes, 1)),
     }
-    arguments = [sys.executable, "-m", "muse_cli.worker", str(folder), str(team.processes), str(out.verbosity)]
-    return subprocess.Popen(arguments, env=environment, stdout=sys.stderr)
+    return subprocess.Popen([sys.executable, *_arguments(folder, team)], env=environment, stdout=2)
+
+
+def _arguments(folder: Path, team: Team) -> list[str]:
+    return ["-m", "muse_cli.worker", str(folder), str(team.processes), str(out.verbosity)]
 
 
 def _free_port() -> int:
@@ -150,12 +153,12 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _wait(workers: "list[subprocess.Popen[bytes]]") -> None:
-    while any(worker.poll() is None for worker in workers):
-        if any(worker.returncode for worker in workers):
-            _stop(workers)
-            return
+def _wait(workers: "list[subprocess.Popen[bytes]]") -> list[int | None]:
+    """Return the exit codes of all, or, as soon as one fails, those so far: the others are then ended."""
+    while None in (codes := [worker.poll() for worker in workers]) and not any(codes):
         time.sleep(0.1)
+    _stop(workers)
+    return codes
 
 
 def _stop(workers: "list[subprocess.Popen[bytes]]") -> None:
@@ -171,7 +174,7 @@ def _stop(workers: "list[subprocess.Popen[bytes]]") -> None:
             worker.wait()
 
 
-def _failure(folder: "RunFolder", codes: list[int]) -> MuseError:
+def _failure(folder: "RunFolder", codes: list[int | None]) -> MuseError:
     status = folder.status
     if status.error is not None:
         return MuseError(status.error, hint=status.hint, exit_code=status.exit_code or ExitCode.STOPPED)

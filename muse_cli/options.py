@@ -42,6 +42,9 @@ Devices = Annotated[str | None, typer.Option("--devices", metavar="auto|cpu|mps|
 Precision = Annotated[str | None, typer.Option("--precision", metavar="auto|fp32|bf16|fp16", help="Number format.")]
 Seed = Annotated[int | None, typer.Option("--seed", help="Seed of everything random.")]
 BatchSize = Annotated[int | None, typer.Option("--batch-size", min=1, help="Images at a time, over all devices.")]
+TrainLimit = Annotated[
+    int | None, typer.Option("--train-limit", min=1, metavar="N", help="Learn from this many images of --data.")
+]
 Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Use this many images; the score is marked partial.")]
 
 

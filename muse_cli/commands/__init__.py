@@ -28,7 +28,7 @@ PROBE = CommandSpec(
     "Measure frozen features with a probe.",
     "muse_cli.commands.probe:app",
     "Measure",
-    ("muse probe", "muse probe linear tiny --data demo:train --val-data demo:val --limit 256"),
+    ("muse probe", "muse probe linear tiny --data demo:train --train-limit 512 --val-data demo:val --limit 256"),
 )
 ZEROSHOT = CommandSpec(
     "Classify images by text.",

@@ -8,7 +8,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from muse_cli.commands.ls import plugins_of, section
-from muse_cli.options import Checkpoint, ConfigFile, Data, Devices, Limit, ScoresFile, Sets, ValData
+from muse_cli.options import Checkpoint, ConfigFile, Data, Devices, Limit, ScoresFile, Sets, TrainLimit, ValData
 from muse_cli.output import out
 from muse_cli.plugins import PluginGroup, command_of, finish
 from muse_core.registry import Plugin
@@ -22,7 +22,7 @@ class ProbeGroup(PluginGroup):
     def build(self, plugin: Plugin) -> TyperCommand | TyperGroup:
         """Make the command of a probe."""
         name = plugin.name
-        learns = " --data demo:train" if plugin.load().train else ""
+        learns = " --data demo:train --train-limit 512" if plugin.load().train else ""
         examples = (f"muse probe {name} tiny{learns} --val-data demo:val --limit 256",)
         command: TyperCommand | TyperGroup = finish(command_of(probe_function(plugin)), plugin, examples)
         return command
@@ -74,6 +74,7 @@ def run_probe(
     data: Data = None,
     val_data: ValData = None,
     limit: Limit = None,
+    train_limit: TrainLimit = None,
     devices: Devices = None,
     out_file: ScoresFile = None,
     config: ConfigFile = None,
@@ -89,7 +90,13 @@ def run_probe(
 
     model = plugin.load_path(plugin.declaration.settings)
     options, _ = resolve_as(model, f"probe-{plugin.name}", flags, sets, config)
-    common = {"train_data": data, "data": val_data, "limit": limit, "devices": devices}
+    common = {
+        "train_data": data,
+        "data": val_data,
+        "limit": limit,
+        "train_limit": train_limit,
+        "devices": devices,
+    }
     shared, _ = resolve_as(ProbeSettings, "probe", common, None, None)
     where = chosen_or_newest(checkpoint)
     scores = measure(
@@ -99,6 +106,7 @@ def run_probe(
         val_data=data_or_demo(shared.data),
         settings=options,
         limit=shared.limit,
+        train_limit=shared.train_limit,
         progress=out.progress(),
     )
     give(scores, where, out_file)

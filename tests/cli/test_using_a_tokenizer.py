@@ -176,7 +176,19 @@ def test_zeroshot_reads_classes_and_templates_from_files(muse: Muse, run: Path) 
 
 def test_probe_options_come_from_its_settings_and_are_checked_by_them(muse: Muse, run: Path) -> None:
     ended = muse(
-        *("probe", "linear", "--data", "demo:train", "--val-data", "demo:val", "--limit", "64", "--json"),
+        *(
+            "probe",
+            "linear",
+            "--data",
+            "demo:train",
+            "--val-data",
+            "demo:val",
+            "--limit",
+            "48",
+            "--train-limit",
+            "64",
+            "--json",
+        ),
         *("--epochs", "2", "--rates", "0.1,0.3", "--decays", "0", "--features", "patch"),
     )
     assert ended.code == 0, ended.err
