@@ -32,10 +32,13 @@ class _NoTracker:
 class Silent:
     """Progress that nobody listens to."""
 
-    def say(self, text: str) -> None: ...
+    def say(self, text: str) -> None:
+        """Drop a line."""
 
-    def warn(self, text: str) -> None: ...
+    def warn(self, text: str) -> None:
+        """Drop a warning."""
 
     @contextmanager
     def track(self, what: str, total: int) -> Iterator[Tracker]:
+        """Begin a piece of work without telling."""
         yield _NoTracker()

@@ -76,7 +76,9 @@ class Described(Protocol):
     """Knows what it is."""
 
     @property
-    def info(self) -> TokenizerInfo: ...
+    def info(self) -> TokenizerInfo:
+        """What it is and what it can do."""
+        ...
 
 
 @runtime_checkable
@@ -85,21 +87,27 @@ class Encodes(Protocol):
 
     def encode(
         self, images: Tensor, *, sample: bool = False, generator: torch.Generator | None = None
-    ) -> Latents: ...
+    ) -> Latents:
+        """Encode images (B, 3, H, W); `sample` draws from the posterior where there is one."""
+        ...
 
 
 @runtime_checkable
 class Decodes(Protocol):
     """Latents to images (B, 3, *size), nominally in [0, 1], not clamped."""
 
-    def decode(self, z: Tensor, size: tuple[int, int]) -> Tensor: ...
+    def decode(self, z: Tensor, size: tuple[int, int]) -> Tensor:
+        """Decode z (B, C, h, w) to images of `size` (H, W)."""
+        ...
 
 
 @runtime_checkable
 class Featurizes(Protocol):
     """Images to features that a probe reads; `layer` is a name from `info.feature_layers`."""
 
-    def features(self, images: Tensor, layer: str | None = None) -> Features: ...
+    def features(self, images: Tensor, layer: str | None = None) -> Features:
+        """Read features at a layer, by default the one for classifying."""
+        ...
 
 
 @runtime_checkable
@@ -107,18 +115,26 @@ class Aligns(Protocol):
     """Images and sentences in one space: unit rows, and the scale already exponentiated."""
 
     @property
-    def logit_scale(self) -> float: ...
+    def logit_scale(self) -> float:
+        """What the cosine is multiplied with."""
+        ...
 
-    def image_embed(self, images: Tensor) -> Tensor: ...
+    def image_embed(self, images: Tensor) -> Tensor:
+        """Embed images: unit rows (B, E)."""
+        ...
 
-    def text_embed(self, texts: list[str]) -> Tensor: ...
+    def text_embed(self, texts: list[str]) -> Tensor:
+        """Embed sentences: unit rows (N, E)."""
+        ...
 
 
 @runtime_checkable
 class Attends(Protocol):
     """Shows the attention of one of its `info.attention_layers` layers."""
 
-    def attention(self, images: Tensor, layer: int = -1) -> Attention: ...
+    def attention(self, images: Tensor, layer: int = -1) -> Attention:
+        """Show one layer's attention; -1 is the last."""
+        ...
 
 
 ABILITIES: Mapping[str, type] = {

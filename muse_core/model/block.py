@@ -29,7 +29,9 @@ class BlockOutput:
 class Block(Protocol):
     """Either layout, as the connector sees it."""
 
-    def __call__(self, x: Tensor, origin: Tensor, routing: Routing, rotary: Rotary) -> BlockOutput: ...
+    def __call__(self, x: Tensor, origin: Tensor, routing: Routing, rotary: Rotary) -> BlockOutput:
+        """Run the block on x (B, N, D)."""
+        ...
 
 
 def normalize(x: Tensor) -> Tensor:

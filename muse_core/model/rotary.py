@@ -17,6 +17,7 @@ class Rotary:
     sin: Tensor
 
     def __call__(self, x: Tensor) -> Tensor:
+        """Turn each pair of channels by the angle of its position."""
         first, second = x.chunk(2, dim=-1)
         turned = torch.cat((-second, first), dim=-1)
         return (x * self.cos + turned * self.sin).to(x.dtype)

@@ -1,7 +1,7 @@
 """Where gradients go. A routing never changes a value that is computed, only which losses reach which weights.
 
-`split` is how the topology and the semantic stream read a block's input; `shield` is the stop-gradient on what they hand
-to the texture stream (architecture: "structure goes into W_Q, W_K, meaning into W_V").
+`split` is how the topology and the semantic stream read a block's input; `shield` is the stop-gradient on what they
+hand to the texture stream, so that structure stays in W_Q and W_K and meaning in W_V.
 """
 
 from collections.abc import Mapping
@@ -43,4 +43,4 @@ ROUTINGS: Mapping[str, Routing] = {
     "joint": Routing("through", shield=False),
     "released": Routing("through", shield=True),
 }
-"""strict for stages 1 and 2, open for stage 3; joint is the ablation the paper argues against, released the public code."""
+"""strict: stages 1 and 2. open: stage 3. joint: the ablation the paper argues against. released: the public code."""

@@ -100,7 +100,8 @@ class TrainingSettings(Section):
     def _parts_divide(self) -> "TrainingSettings":
         if self.batch_size % self.accumulation:
             raise ValueError(
-                f"training.batch_size {self.batch_size} must divide into {self.accumulation} parts (training.accumulation)"
+                f"training.batch_size {self.batch_size} does not divide into {self.accumulation} parts "
+                "(training.accumulation)"
             )
         return self
 
