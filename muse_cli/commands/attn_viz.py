@@ -72,7 +72,7 @@ def attn_viz(
         "devices": devices,
     }
     settings, _ = resolve_as(AttentionSettings, "attn-viz", flags, sets, config)
-    read_picture(image)  # a name that is wrong is told before a network is loaded
+    original = read_picture(image)  # a name that is wrong is told before a network is loaded
     device = pick_device(settings.devices)
     tokenizers = [load(where, device, "attends") for where in [chosen_or_newest(checkpoint), *(against or [])]]
     picture = read_picture(image, short_side_of(settings.size_px, tokenizers[0].info.resolution))
@@ -80,7 +80,7 @@ def attn_viz(
         image=picture,
         maps=tuple(part for tokenizer in tokenizers for part in maps_of(tokenizer, picture, settings)),
         teacher=teacher_map(tokenizers[0], picture) if settings.teacher else None,
-        queries=tuple(point(text) for text in query or []),
+        queries=tuple(scaled(point(text), original, picture) for text in query or []),
     )
     target = out_file or Path(f"{image.stem}-attention.png")
     save_attention(scene, target, style=settings.style)
@@ -106,6 +106,23 @@ def point(text: str) -> tuple[float, float]:
             f"--query {text}: expected X,Y in pixels", hint="--query 120,80", exit_code=ExitCode.USAGE
         ) from None
     return x, y
+
+
+def scaled(asked: tuple[float, float], original: "Picture", picture: "Picture") -> tuple[float, float]:
+    """Move a point of the file's pixels to the picture that the tokenizer sees.
+
+    Raises:
+        MuseError: it lies outside the file's picture.
+    """
+    (height, width), (new_height, new_width) = original.shape[-2:], picture.shape[-2:]
+    x, y = asked
+    if not (0 <= x < width and 0 <= y < height):
+        raise MuseError(
+            f"the query {x:g},{y:g} lies outside the image",
+            hint=f"x goes from 0 to {width - 1} and y from 0 to {height - 1}",
+            exit_code=ExitCode.SETTINGS,
+        )
+    return x * new_width / width, y * new_height / height
 
 
 def maps_of(tokenizer: Any, picture: "Picture", settings: "AttentionSettings") -> list["AttentionMap"]:
@@ -144,14 +161,14 @@ def span_of(tokenizer: Any, picture: "Picture", grid: tuple[int, int]) -> tuple[
 def teacher_map(tokenizer: Any, picture: "Picture") -> "AttentionMap":
     """Ask the structure teacher of a tokenizer's size for its map on the tokenizer's grid."""
     import torch
-    from muse_core.api import load_teacher
 
+    from muse_core.api import load_teacher
     from muse_core.viz.attention import AttentionMap
 
     grid = tokenizer.info.tokens_at(picture.shape[-2], picture.shape[-1])
     teacher = load_teacher(tokenizer)
     weights = teacher(torch.from_numpy(picture)[None], grid)[0].cpu().numpy()
-    return AttentionMap("teacher", weights, grid)
+    return AttentionMap("teacher", weights, grid, span=span_of(tokenizer, picture, grid))
 
 
 def in_words(numbers: dict[str, list[dict[str, Any]]]) -> str:
