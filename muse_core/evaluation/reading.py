@@ -64,7 +64,7 @@ class EvalData:
 
 
 def classes_of(source: "Source") -> tuple[str, ...] | None:
-    """What the labels of a source mean: built-in scenes as phrases with their article, shards as their index says."""
+    """What the labels of a source mean: shards as their index says, built-in scenes as phrases with their article."""
     from muse_core.data.scenes import CLASSES
     from muse_core.data.shards import ShardSource, read_index
     from muse_core.data.source import SceneSource
@@ -73,9 +73,11 @@ def classes_of(source: "Source") -> tuple[str, ...] | None:
         return tuple(one.phrase for one in CLASSES)
     if isinstance(source, ShardSource):
         index = read_index(source.shards[0].path.parent) or {}
-        return tuple(index.get("classes", ())) or None
-    names: tuple[str, ...] | None = getattr(source, "classes", None)
-    return names
+        names = tuple(index.get("classes", ()))
+        scenes = names == tuple(one.name for one in CLASSES)  # written from built-in scenes: "icecream" is no word
+        return tuple(one.phrase for one in CLASSES) if scenes else names or None
+    own: tuple[str, ...] | None = getattr(source, "classes", None)
+    return own
 
 
 @dataclass
