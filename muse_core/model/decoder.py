@@ -21,4 +21,5 @@ class PixelDecoder(nn.Module):
         raw = self.decoder(self.adapter(z))
         if raw.shape[-2:] != size:
             raw = functional.interpolate(raw, size=size, mode="bilinear", align_corners=False)
-        return (raw + 1) / 2
+        image: Tensor = (raw + 1) / 2
+        return image

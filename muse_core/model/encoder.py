@@ -25,4 +25,5 @@ class VisionEncoder(nn.Module):
         width = images.shape[-1] // self.patch
         used = images[..., : height * self.patch, : width * self.patch]
         tokens = self.vision(imagenet_normalize(used)).last_hidden_state[:, 1:]
-        return rearrange(tokens, "b (h w) c -> b h w c", h=height)
+        grid: Tensor = rearrange(tokens, "b (h w) c -> b h w c", h=height)
+        return grid

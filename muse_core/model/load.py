@@ -65,7 +65,9 @@ def _name(folder: Path, state: CheckpointState) -> str:
 
 
 def load_shipped(path: str | None, device: str) -> MuseTokenizer:
-    """Load the finished tiny tokenizer that ships with muse."""
+    """Load the finished tiny tokenizer that ships with muse, or another one of its kind from `path`."""
+    if path:
+        return load_checkpoint(find(path), device)
     if not is_checkpoint(SHIPPED):
         raise MuseError(
             "this build of muse ships no trained tiny tokenizer", hint="muse demo", exit_code=ExitCode.FILE
@@ -75,6 +77,8 @@ def load_shipped(path: str | None, device: str) -> MuseTokenizer:
 
 def load_untouched(path: str | None, device: str) -> UntouchedEncoder:
     """Load the tiny pack's encoder as it was before any stage."""
+    if path:
+        raise MuseError(f"tiny-encoder takes no path, not {path}", hint="tiny-encoder", exit_code=ExitCode.USAGE)
     return UntouchedEncoder(tiny.load_image_tower(), tiny.load_text(), device)
 
 

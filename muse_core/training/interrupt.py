@@ -40,3 +40,6 @@ def stop_requests() -> Iterator[StopRequest]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+    if request.signal is not None:
+        # Asked for while the last step was being saved: this run is whole, but what would follow it must not begin.
+        raise request.error()

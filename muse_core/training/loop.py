@@ -33,8 +33,9 @@ def train(run: Run) -> int:
                 run.evaluate(done)
             if run.is_due(done, run.pace.sample_every):
                 run.sample(done)
-            if run.is_due(done, run.pace.save_every) or stop.signal:
+            stopping = run.anywhere(stop.signal is not None)
+            if run.is_due(done, run.pace.save_every) or stopping:
                 run.save(done)
-            if stop.signal and done < run.pace.steps:
+            if stopping:
                 raise stop.error()
     return done

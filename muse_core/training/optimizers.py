@@ -80,17 +80,32 @@ def finite(terms: Mapping[str, Tensor]) -> bool:
     return bool(torch.stack([term.detach().float() for term in terms.values()]).isfinite().all())
 
 
-def stop_if_not_finite(terms: Mapping[str, Tensor], step: int, run: str) -> None:
-    """Stop the run before a step would spoil the weights.
+def refuse_idle_step(terms: Mapping[str, Tensor], step: int) -> None:
+    """Refuse a step whose losses reach no weight that trains.
 
     Raises:
-        MuseError: names the losses; exit code 7.
+        MuseError: names the losses.
+    """
+    if not any(term.requires_grad for term in terms.values()):
+        active = ", ".join(terms) or "none is active"
+        raise MuseError(
+            f"step {step}: no loss reaches a weight that trains (losses: {active})",
+            hint="muse config keys train, and see losses.*",
+            exit_code=ExitCode.SETTINGS,
+        )
+
+
+def stop_if_not_finite(terms: Mapping[str, Tensor], step: int, run: str, what: str) -> None:
+    """Stop the run before a step would spoil the weights; `what` the terms are: losses, or norms of gradients.
+
+    Raises:
+        MuseError: names the losses or streams; exit code 7.
     """
     if finite(terms):
         return
     bad = [name for name, term in terms.items() if not bool(term.isfinite().all())]
     raise MuseError(
-        f"step {step}: the loss is not finite ({', '.join(bad)}); no weight was changed by this step",
+        f"step {step}: the {what} is not finite ({', '.join(bad)}); no weight was changed by this step",
         hint=f"muse train --resume {run}, or a lower --lr",
         exit_code=ExitCode.STOPPED,
     )

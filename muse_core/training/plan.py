@@ -27,7 +27,7 @@ from muse_core.training.stages import Division, part_of
 
 @dataclass(frozen=True)
 class Plan:
-    """lines: the plan in words; missing: what has to be there first, each with its remedy; init: where weights start."""
+    """lines: the plan in words; missing: what has to be there first, with remedies; init: where weights start."""
 
     lines: list[str]
     missing: list[str]
@@ -123,10 +123,12 @@ def _lines(
         f"trains   {_by_part(division.trained, counts)}",
         *_frozen_lines(division, counts),
         f"losses   {losses}",
-        f"routing  {training.routing}, layout {settings.model.layout}, topology on {settings.losses.topology_blocks} block",
+        f"routing  {training.routing}, layout {settings.model.layout}, "
+        f"topology on {settings.losses.topology_blocks} block",
         f"batch    {training.batch_size} images = {world} process(es) x {training.accumulation} part(s) x "
         f"{part // world}; {_decoded(settings, part // world)}",
-        f"data     {data.train or 'not named yet'}, through {data.lanes} lanes, {data.lanes // world} per process, {data.workers} worker(s)",
+        f"data     {data.train or 'not named yet'}, through {data.lanes} lanes, {data.lanes // world} per process, "
+        f"{data.workers} worker(s)",
         f"held out {data.val or 'nothing: no --val-data, so nothing is measured while training'}",
         f"starts   {_start(settings, init)}",
         f"steps    {training.steps}, peak rate {settings.optim.lr:g} after {warmup_of(settings)} warm-up steps",

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import gather_object
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -20,7 +21,13 @@ from muse_core.runs import RunFolder
 from muse_core.training.adversary import Adversary
 from muse_core.training.average import Average
 from muse_core.training.objective import Objective, StepOutput
-from muse_core.training.optimizers import clip_streams, refuse_dead_weights, set_rate, stop_if_not_finite
+from muse_core.training.optimizers import (
+    clip_streams,
+    refuse_dead_weights,
+    refuse_idle_step,
+    set_rate,
+    stop_if_not_finite,
+)
 from muse_core.training.state import optimizer_state, random_state, restore_optimizer, restore_random
 from muse_core.training.validation import Validation
 
@@ -99,7 +106,8 @@ class Run:
         self.negatives = negatives or self.negatives
         if self.adversary and self.adversary.plays_at(step):
             terms["adversarial"] = self.adversary.term(output.reconstruction)
-        stop_if_not_finite(terms, step, str(self.folder.path))
+        refuse_idle_step(terms, step)
+        stop_if_not_finite(terms, step, str(self.folder.path), "loss")
         return terms
 
     def backward(self, terms: Mapping[str, Tensor]) -> None:
@@ -111,6 +119,7 @@ class Run:
         if step == self.first_step:
             refuse_dead_weights(self.weights)
         norms = clip_streams(self.weights, self.pace.clip)
+        stop_if_not_finite(norms, step, str(self.folder.path), "gradient")
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.average.update()
@@ -162,15 +171,31 @@ class Run:
         with self.average.swapped_in():
             self.validation.draw(self.network, self.objective, self.folder.sample_path(done))
 
+    def anywhere(self, flag: bool) -> bool:
+        """Say whether a flag is up in any process; all of them have to ask."""
+        if self.accelerator.num_processes == 1:
+            return flag
+        flags = torch.tensor(float(flag), device=self.accelerator.device)
+        return bool(self.accelerator.reduce(flags, reduction="sum") > 0)
+
+    def whole_cursor(self) -> dict[int, int]:
+        """Collect how far each lane has come from the processes that read them; all of them have to ask."""
+        whole: dict[int, int] = {}
+        for part in gather_object([self.cursor]):
+            # After a resume, a process still holds old positions of lanes that it does not read.
+            whole |= {lane: max(position, whole.get(lane, 0)) for lane, position in part.items()}
+        return whole
+
     def save(self, done: int) -> None:
         """Write a checkpoint aside and rename it."""
+        cursor = self.whole_cursor()
         if not self.accelerator.is_main_process:
             return
         tensors, optimizer_rest = optimizer_state(self.optimizer, "optimizer")
         tensors |= random_state()
         training: dict[str, object] = {
             "optimizer": optimizer_rest,
-            "cursor": {str(lane): position for lane, position in self.cursor.items()},
+            "cursor": {str(lane): position for lane, position in cursor.items()},
             "average": {"updates": self.average.updates, "cap": self.average.cap},
             "skipped": self.skipped,
         }

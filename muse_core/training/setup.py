@@ -15,6 +15,7 @@ from transformers import InternVLVisionModel
 from muse_core.data.loader import Batches, eval_batches
 from muse_core.data.source import open_source
 from muse_core.data.transforms import train_transform
+from muse_core.errors import MuseError
 from muse_core.losses.perceptual import FeatureDistance, Perceptual
 from muse_core.model.build import ConnectorSpec, build_network
 from muse_core.model.checkpoint import CheckpointState, load_network, read_state
@@ -25,7 +26,6 @@ from muse_core.model.routing import ROUTINGS
 from muse_core.model.teacher import StructureTeacher
 from muse_core.model.weights import tiny
 from muse_core.model.weights.parts import tiny_hashes
-from muse_core.errors import MuseError
 from muse_core.progress import Progress
 from muse_core.runs import RunFolder
 from muse_core.settings.train import LossSettings, TrainSettings
@@ -37,8 +37,9 @@ from muse_core.training.run import Identity, Pace, Run, cursor_of, seed_everythi
 from muse_core.training.stages import STAGES, Division, Objectives, divide, freeze
 from muse_core.training.validation import Validation, without_masks
 
+TINY_PERCEPTUAL = "tiny-features"
 TINY_PERCEPTUAL_LAYERS = 2
-TINY_DISCRIMINATOR = {"width": 32, "multipliers": (1, 2), "groups": 8, "grid": 8}
+TINY_DISCRIMINATOR = {"width": 24, "multipliers": (1, 2), "groups": 8, "grid": 8}
 
 
 def spec_of(settings: TrainSettings) -> ConnectorSpec:
@@ -69,6 +70,7 @@ def objectives_of(settings: TrainSettings) -> Objectives:
         contrastive=losses.contrastive > 0,
         topology_last_only=losses.topology_blocks == "last",
         contrastive_last_only=settings.model.layout == "released",
+        injects=settings.model.layout == "muse" and settings.model.inject,
         routing=ROUTINGS[settings.training.routing],
     )
 
@@ -94,10 +96,10 @@ def tiny_features(vision: InternVLVisionModel, layers: int) -> Callable[[Tensor]
 
 
 def _perceptual(kind: str, device: torch.device) -> Perceptual:
-    if kind != "tiny-features":
+    if kind != TINY_PERCEPTUAL:
         raise MuseError(
             f"losses.perceptual_kind {kind} needs published weights that this version cannot load yet",
-            hint="--set losses.perceptual_kind=tiny-features",
+            hint=f"--set losses.perceptual_kind={TINY_PERCEPTUAL}",
         )
     return FeatureDistance(tiny_features(tiny.load_backbone().to(device), TINY_PERCEPTUAL_LAYERS))
 
@@ -112,8 +114,23 @@ def build_judges(settings: TrainSettings, device: torch.device) -> Judges:
     )
 
 
-def build_objective(settings: TrainSettings, judges: Judges) -> Objective:
-    """Put the losses of a stage together."""
+def decoded_share(settings: TrainSettings, local: int) -> int:
+    """Return how many of the `local` images that one process reads at once are decoded.
+
+    `training.reconstruct` counts a whole batch, however many processes and parts share it.
+    """
+    training = settings.training
+    wanted = training.reconstruct or training.batch_size
+    return max(1, min(local, round(wanted * local / training.batch_size)))
+
+
+def warmup_of(settings: TrainSettings) -> int:
+    """Return the steps of warm-up: never more than half of a short run."""
+    return min(settings.optim.warmup_steps, settings.training.steps // 2)
+
+
+def build_objective(settings: TrainSettings, judges: Judges, local: int) -> Objective:
+    """Put the losses of a stage together, for a process that reads `local` images at once."""
     blocks = tuple(range(settings.model.blocks))
     released = settings.model.layout == "released"
     return Objective(
@@ -122,7 +139,7 @@ def build_objective(settings: TrainSettings, judges: Judges) -> Objective:
         pixel_kind=settings.losses.pixel_kind,
         topology_blocks=blocks[-1:] if settings.losses.topology_blocks == "last" else blocks,
         contrastive_blocks=blocks[-1:] if released else blocks,
-        decoded=settings.training.reconstruct,
+        decoded=decoded_share(settings, local),
     )
 
 
@@ -179,7 +196,8 @@ def _start(settings: TrainSettings, init: Path | None) -> tuple[MuseNetwork, Che
     differing = [f"{key} {theirs[key]} there, {ours[key]} here" for key in ours if theirs[key] != ours[key]]
     differing = [text for text in differing if not text.startswith("resolution")]
     if differing:
-        raise MuseError(f"{init} does not fit the settings: {'; '.join(differing)}", hint="--init none, or the same --set")
+        what = f"{init} does not fit the settings: {'; '.join(differing)}"
+        raise MuseError(what, hint="--init none, or the same --set")
     return network, state
 
 
@@ -199,6 +217,7 @@ def build_run(
     freeze(network, division)
     network.to(accelerator.device)
     train_encoder = "encoder" in STAGES[settings.run.stage].trained
+    local = settings.training.batch_size // settings.training.accumulation // accelerator.num_processes
     trainee = Trainee(
         network,
         train_encoder=train_encoder,
@@ -212,7 +231,7 @@ def build_run(
         pace=_pace(settings),
         network=network,
         trainee=accelerator.prepare(trainee),
-        objective=build_objective(settings, build_judges(settings, accelerator.device)),
+        objective=build_objective(settings, build_judges(settings, accelerator.device), local),
         weights=weights,
         optimizer=build_optimizer(
             weights,
@@ -247,7 +266,7 @@ def _pace(settings: TrainSettings) -> Pace:
     training, optim = settings.training, settings.optim
     return Pace(
         steps=training.steps,
-        warmup_steps=min(optim.warmup_steps, training.steps // 2),
+        warmup_steps=warmup_of(settings),
         end_factor=min(1.0, optim.end_lr / optim.lr),
         accumulation=training.accumulation,
         clip=optim.clip,

@@ -44,12 +44,13 @@ STAGES: Mapping[int, Stage] = {
 
 @dataclass(frozen=True)
 class Objectives:
-    """What decides which weights can be reached: the active losses and how their gradients are routed."""
+    """What decides which weights can be reached: active losses, whether anchors are mixed in, how gradients go."""
 
     topology: bool
     contrastive: bool
     topology_last_only: bool
     contrastive_last_only: bool
+    injects: bool
     routing: Routing
 
 
@@ -84,7 +85,7 @@ def unreached(name: str, blocks: int, objectives: Objectives) -> str | None:
         if objectives.topology_last_only and earlier:
             return "the topology loss is on the last block only"
     if part == "semantic":
-        mixed_in = through_pixels and "blocks" in words
+        mixed_in = through_pixels and objectives.injects and "blocks" in words
         if not objectives.contrastive and not mixed_in:
             return "no contrastive loss"
         if objectives.contrastive_last_only and earlier and not mixed_in:

@@ -7,13 +7,14 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 
 from muse_core.errors import ExitCode, MuseError
 from muse_core.progress import Progress, Silent
 from muse_core.runs import Logged, RunFolder, new_path
 from muse_core.settings.train import TrainSettings
 from muse_core.training.loop import train as train_loop
-from muse_core.training.plan import make_plan
+from muse_core.training.plan import Plan, make_plan
 from muse_core.training.setup import build_run
 
 
@@ -47,7 +48,7 @@ def train(settings: TrainSettings, origins: Mapping[str, str], progress: Progres
     run = settings.run
     folder = RunFolder.create(
         Path(run.out) if run.out else new_path(run.stage, run.size),
-        settings.model_dump(mode="json"),
+        record(settings, plan),
         origins,
         overwrite=run.overwrite,
         stage=run.stage,
@@ -56,6 +57,16 @@ def train(settings: TrainSettings, origins: Mapping[str, str], progress: Progres
     )
     progress.say(f"writes   {folder.path}")
     return _train(settings, folder, progress, plan.init)
+
+
+def record(settings: TrainSettings, plan: Plan) -> dict[str, Any]:
+    """Return the settings as the run folder keeps them: with the checkpoint that was found, not the rule to find one.
+
+    By the time an early interrupted run is resumed, the newest finished previous stage may be another one.
+    """
+    document = settings.model_dump(mode="json")
+    document["run"]["init"] = str(plan.init.absolute()) if plan.init else "none"
+    return document
 
 
 def resume(folder: RunFolder, progress: Progress | None = None) -> RunSummary:
@@ -68,13 +79,18 @@ def resume(folder: RunFolder, progress: Progress | None = None) -> RunSummary:
     settings = TrainSettings.model_validate(folder.settings())
     if folder.status.state == "finished":
         raise MuseError(f"{folder.path} is finished", hint=f"muse train --init {folder.path} for a new run from it")
-    plan = make_plan(settings)
-    plan.refuse_if_incomplete()
     last = folder.last_checkpoint()
+    plan = make_plan(_from_itself(settings) if last else settings)
+    plan.refuse_if_incomplete()
     progress.say(f"continues {folder.path} exactly, from " + (last.name if last else "the first step"))
     folder.resume()
     folder.cut_metrics(int(last.name.removeprefix("step-")) if last else 0)
     return _train(settings, folder, progress, plan.init)
+
+
+def _from_itself(settings: TrainSettings) -> TrainSettings:
+    """Plan without the run that this one started from, which may be gone: its own checkpoint holds the weights."""
+    return settings.model_copy(update={"run": settings.run.model_copy(update={"init": "none"})})
 
 
 def _train(settings: TrainSettings, folder: RunFolder, progress: Progress, init: Path | None) -> RunSummary:
@@ -100,8 +116,15 @@ def _accelerator(settings: TrainSettings) -> Accelerator:
     precision = settings.training.precision
     if precision == "auto":
         precision = "bf16" if torch.cuda.is_available() else "fp32"
-    if precision == "fp16" and not torch.cuda.is_available():
-        raise MuseError("fp16 needs a GPU", hint="--precision bf16 or fp32", exit_code=ExitCode.MACHINE)
+    if precision == "fp16":
+        # accelerate would scale the loss up, and nothing here scales the gradients down again before they are clipped.
+        raise MuseError(
+            "fp16 needs loss scaling, which this version does not do",
+            hint="--precision bf16 or fp32",
+            exit_code=ExitCode.MACHINE,
+        )
+    # accelerate remembers the first precision of a Python session and refuses any other.
+    AcceleratorState._reset_state()
     return Accelerator(
         mixed_precision="no" if precision == "fp32" else precision, cpu=settings.training.devices == "cpu"
     )
