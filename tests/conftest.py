@@ -1,0 +1,20 @@
+"""What tests of several folders share: one run through all three stages, made once."""
+
+from pathlib import Path
+
+import pytest
+
+from muse_core.training.start import RunSummary
+from tests.training.mini import train_lean
+
+
+@pytest.fixture(scope="session")
+def three_stages(tmp_path_factory: pytest.TempPathFactory) -> dict[int, RunSummary]:
+    """Stages 1 to 3 of a narrow network, a few steps each, every stage from the one before; do not write into them."""
+    folder: Path = tmp_path_factory.mktemp("three-stages")
+    runs: dict[int, RunSummary] = {}
+    for stage in (1, 2, 3):
+        before = str(runs[stage - 1].folder) if stage > 1 else "none"
+        changes = {"run.init": before, "data.val": "demo:val", "training.eval_every": 2, "training.save_every": 2}
+        runs[stage] = train_lean(stage, folder / f"stage{stage}", changes)
+    return runs
