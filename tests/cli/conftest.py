@@ -15,6 +15,7 @@ import pytest
 
 from muse_cli.main import main
 from muse_core import registry
+from muse_core.runs import RunFolder
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ def shell(tmp_path: Path) -> Muse:
             text=True,
             cwd=tmp_path,
             env=shell_environment(plugins, **environment),
-            timeout=120,
+            timeout=600,
             check=False,
         )
         return Ended(done.returncode, done.stdout, done.stderr)
@@ -122,3 +123,18 @@ def distribution(tmp_path: Path) -> Callable[..., Path]:
         return site
 
     return make
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished stage-3 run, as far as files go."""
+    from muse_core.model.build import ConnectorSpec, build_network
+    from muse_core.model.checkpoint import CheckpointState, save_network
+
+    spec = ConnectorSpec("muse", width=128, heads=4, blocks=2, latent_channels=16, inject=True, resolution=64)
+    run = RunFolder.create(tmp_path_factory.mktemp("r") / "run", {}, {}, stage=3, size="tiny", steps=1)
+    with run.checkpoint(1) as folder:
+        state = CheckpointState("tiny", stage=3, step=1, spec=spec, encoder_trained=False, frozen={})
+        save_network(folder, build_network("tiny", spec), None, state)
+    run.finish(1)
+    return run.path

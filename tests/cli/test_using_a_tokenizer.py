@@ -11,25 +11,9 @@ import pytest
 from PIL import Image
 
 from muse_core.errors import ExitCode
-from muse_core.runs import RunFolder
 from tests.cli.conftest import Muse, shell_environment
 
 HEIGHT, WIDTH = 50, 70
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished stage-3 run, as far as files go."""
-    from muse_core.model.build import ConnectorSpec, build_network
-    from muse_core.model.checkpoint import CheckpointState, save_network
-
-    spec = ConnectorSpec("muse", width=128, heads=4, blocks=2, latent_channels=16, inject=True, resolution=64)
-    run = RunFolder.create(tmp_path_factory.mktemp("r") / "run", {}, {}, stage=3, size="tiny", steps=1)
-    with run.checkpoint(1) as folder:
-        state = CheckpointState("tiny", stage=3, step=1, spec=spec, encoder_trained=False, frozen={})
-        save_network(folder, build_network("tiny", spec), None, state)
-    run.finish(1)
-    return run.path
 
 
 @pytest.fixture

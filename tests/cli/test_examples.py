@@ -1,0 +1,50 @@
+"""Every example in every help text runs; what trains for minutes is replaced by a stand-in."""
+
+import shlex
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from muse_cli import launch
+from muse_core.errors import ExitCode
+from muse_core.registry import discover
+from muse_core.settings.train import TrainSettings
+from tests.cli.conftest import Muse
+
+EXAMPLES = [example for plugin in discover("muse.commands").values() for example in plugin.declaration.examples]
+A_CHECK_THAT_FINDS_SOMETHING = ("muse train --stage 2 --size 1b --dry-run", "muse doctor --size 1b")
+
+
+@pytest.fixture(autouse=True)
+def what_the_examples_name(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A picture, a folder of them, the runs that examples mention, and stand-ins for training."""
+    Image.new("RGB", (200, 160), (90, 160, 40)).save("photo.jpg")
+    Path("photos").mkdir()
+    shutil.copy("photo.jpg", "photos/one.jpg")
+    for name in ("tiny-stage1-20261123-1432", "tiny-stage3-20261123-1502"):
+        shutil.copytree(trained, tmp_path / "runs" / name)
+    (tmp_path / "runs" / "tiny-stage1-20261123-1432" / "config.yaml").write_text("run: {size: tiny}\n")
+    monkeypatch.setattr("muse_core.model.load.SHIPPED", trained / "checkpoints" / "step-0000001")
+    monkeypatch.setenv("MUSE_WEIGHTS", str(tmp_path / "weights"))
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
+
+    def start(settings: TrainSettings, origins: Mapping[str, str]) -> dict[str, Any]:
+        return {"folder": f"runs/made{settings.run.stage}"}
+
+    monkeypatch.setattr(launch, "start", start)
+    monkeypatch.setattr(launch, "resume", lambda folder, settings: {"folder": str(folder.path)})
+    monkeypatch.setattr("muse_core.demo.run_demo", lambda out, quick, progress: {"summary": "done"})
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_the_example_runs(muse: Muse, example: str) -> None:
+    program, *arguments = shlex.split(example)
+    assert program == "muse"
+    ended = muse(*arguments)
+    expected = ExitCode.PROBLEMS if example in A_CHECK_THAT_FINDS_SOMETHING else ExitCode.DONE
+    assert ended.code == expected, ended.err
+    assert ended.out
