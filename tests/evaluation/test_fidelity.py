@@ -59,7 +59,8 @@ def image_pairs(count: int, side: int) -> tuple[Tensor, Tensor]:
     draws = np.random.default_rng(0)
     blocks = draws.integers(0, 256, (count, 3, 4, 4)).repeat(side // 4, 2).repeat(side // 4, 3)
     original = (0.7 * blocks + 0.3 * draws.integers(0, 256, blocks.shape)).astype(np.uint8)
-    noise = draws.integers(-120, 121, original.shape)
+    strength = np.linspace(0.02, 1, count)[:, None, None, None]  # from nearly equal to unrecognisable
+    noise = (strength * draws.integers(-120, 121, original.shape)).astype(np.int64)
     return torch.from_numpy(original), torch.from_numpy((original + noise).clip(0, 255).astype(np.uint8))
 
 
