@@ -14,7 +14,7 @@ from muse_core.data.scenes import WORDS
 from muse_core.model.images import imagenet_normalize
 from muse_core.model.text import WordTokenizer
 from muse_core.model.weights import tiny
-from muse_core.training.foundation.export import export_part, read_out
+from muse_core.training.foundation.export import export_part, note_training, read_out
 from muse_core.training.foundation.loop import Recipe, fit
 from muse_core.training.foundation.stream import SceneBatch
 
@@ -22,6 +22,19 @@ RECIPE = Recipe(steps=11_000, batch_size=64, lr=2e-3, save_every=500, log_every=
 WORD_WEIGHT = 0.25
 PHASES = ((0.80, 64), (0.95, 128), (1.01, 256))
 """Up to this part of the training, this many of the 256 tokens are seen."""
+
+
+def keep_some(hidden: Tensor, keep: int) -> Tensor:
+    """Keep the class token and `keep` random patches of each image: (B, 1 + n, D) to (B, 1 + keep, D).
+
+    Positions are in the tokens already, so it does not matter which ones stay.
+    """
+    patches = hidden.shape[1] - 1
+    if keep >= patches:
+        return hidden
+    chosen = torch.rand(len(hidden), patches).argsort(1)[:, :keep] + 1  # 0 is the class token
+    kept = hidden.gather(1, chosen[..., None].expand(-1, -1, hidden.shape[-1]))
+    return torch.cat((hidden[:, :1], kept), dim=1)
 
 
 class CaptionModel(nn.Module):
@@ -42,12 +55,7 @@ class CaptionModel(nn.Module):
 
     def pooled(self, images: Tensor, keep: int) -> Tensor:
         """Mean of `keep` random patch tokens after the backbone, (B, D)."""
-        hidden = self.backbone.embeddings(imagenet_normalize(images))
-        patches = hidden.shape[1] - 1
-        if keep < patches:
-            chosen = torch.rand(len(images), patches).argsort(1)[:, :keep] + 1
-            kept = hidden.gather(1, chosen[..., None].expand(-1, -1, hidden.shape[-1]))
-            hidden = torch.cat((hidden[:, :1], kept), dim=1)
+        hidden = keep_some(self.backbone.embeddings(imagenet_normalize(images)), keep)
         tokens: Tensor = self.backbone.encoder(hidden).last_hidden_state[:, 1:]
         return tokens.mean(1)
 
@@ -77,9 +85,11 @@ def train(folder: Path, recipe: Recipe = RECIPE) -> CaptionModel:
     return model
 
 
-def export(model: CaptionModel, pack: Path) -> None:
+def export(model: CaptionModel, progress: Path, pack: Path, recipe: Recipe = RECIPE) -> None:
     """Write both towers in the published layouts."""
     export_part(model.backbone, pack / "backbone")
     export_part(model.text, pack / "text", words=WORDS)
     heads = {"weight": model.projection.weight, "logit_scale": model.logit_scale}
     export_part(heads, pack / "backbone", name="projection")
+    for part in ("backbone", "text"):
+        note_training(pack / part, progress, recipe, "captions")

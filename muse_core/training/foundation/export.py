@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,11 +11,16 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from muse_core.data.scenes import CLASSES, SPLITS, SceneMaker
+from muse_core.data.scenes import CLASSES
+from muse_core.files import write_json
 from muse_core.model.images import imagenet_normalize
+from muse_core.training.foundation.loop import Recipe, reached
+from muse_core.training.foundation.stream import fixed_scenes
 
 if TYPE_CHECKING:
     from muse_core.training.foundation.backbone import CaptionModel
+
+TRAINING = "training.json"
 
 
 def export_part(
@@ -23,30 +29,49 @@ def export_part(
     """Write `part` as float16 safetensors, with its library config and its vocabulary where it has them."""
     folder.mkdir(parents=True, exist_ok=True)
     weights = part.state_dict() if isinstance(part, nn.Module) else part
-    save_file({key: value.detach().half().contiguous() for key, value in weights.items()}, folder / f"{name}.safetensors")
+    halves = {key: value.detach().half().contiguous() for key, value in weights.items()}
+    save_file(halves, folder / f"{name}.safetensors")
     config = getattr(part, "config", None)
-    if hasattr(config, "to_json_string"):
+    if config is not None and hasattr(config, "to_json_string"):
         (folder / "config.json").write_text(config.to_json_string(), encoding="utf-8")
     if words is not None:
         (folder / "words.json").write_text(json.dumps(list(words)), encoding="utf-8")
 
 
+def note_training(
+    folder: Path, progress: Path, recipe: Recipe, supervision: str, measured: Mapping[str, float] | None = None
+) -> None:
+    """Write beside a part how it was trained.
+
+    Args:
+        folder: of the part, in the pack.
+        progress: of its training.
+        recipe: of its training.
+        supervision: what it was taught by, in words.
+        measured: figures that only the training can tell, because what they need is not shipped.
+    """
+    so_far = reached(progress)
+    note = {
+        "supervision": supervision,
+        "samples": so_far.step * recipe.batch_size,
+        "cpu_seconds": round(so_far.cpu_seconds),
+        "recipe": asdict(recipe),
+        "measured": dict(measured or {}),
+    }
+    write_json(folder / TRAINING, note)
+
+
 @torch.no_grad()
 def read_out(model: "CaptionModel", count: int = 500) -> dict[str, float]:
     """Zero-shot accuracy of the main object on held-out scenes of both kinds."""
-    model.eval()
-    prompts = [f"{item.phrase}" for item in CLASSES]
-    text = functional.normalize(model.text(input_ids=model.tokenizer(prompts)).text_embeds, dim=-1)
+    text = functional.normalize(
+        model.text(input_ids=model.tokenizer([item.phrase for item in CLASSES])).text_embeds, dim=-1
+    )
     scores: dict[str, float] = {}
     for split in ("val", "ood"):
-        maker = SceneMaker(SPLITS[split].designers, size=64)
         hits = 0
-        for start in range(0, count, 100):
-            scenes = [maker.scene(SPLITS[split].first_seed + start + i) for i in range(100)]
-            images = torch.stack([torch.from_numpy(scene.image) for scene in scenes]).permute(0, 3, 1, 2) / 255
-            tokens = model.backbone(imagenet_normalize(images)).last_hidden_state[:, 1:]
-            guess = (model.projection(tokens.mean(1)) @ text.T).argmax(1)
-            hits += int((guess == torch.tensor([scene.label for scene in scenes])).sum())
+        for batch in fixed_scenes(split, count):
+            tokens = model.backbone(imagenet_normalize(batch.images)).last_hidden_state[:, 1:]
+            hits += int(((model.projection(tokens.mean(1)) @ text.T).argmax(1) == batch.labels).sum())
         scores[f"zero-shot {split}"] = hits / count
-    model.train()
     return scores

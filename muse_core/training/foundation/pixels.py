@@ -8,10 +8,11 @@ from diffusers import AutoencoderDC
 from torch import Tensor, nn
 from torch.nn import functional
 
+from muse_core.evaluation.pixels import mean_of_finite, psnr, to_bytes
 from muse_core.model.weights import tiny
-from muse_core.training.foundation.export import export_part
+from muse_core.training.foundation.export import export_part, note_training
 from muse_core.training.foundation.loop import Recipe, fit
-from muse_core.training.foundation.stream import SceneBatch
+from muse_core.training.foundation.stream import SceneBatch, fixed_scenes
 
 RECIPE = Recipe(steps=2_500, batch_size=32, lr=2e-3, weight_decay=0.01, warmup_steps=100, bf16=True, colour_jitter=0.3)
 UNIT_SPREAD_WEIGHT = 0.01
@@ -52,7 +53,25 @@ def train(folder: Path, recipe: Recipe = RECIPE) -> PixelModel:
     return model
 
 
-def export(model: PixelModel, pack: Path) -> None:
-    """Write the decoder half, with the config of the whole."""
+@torch.no_grad()
+def round_trip(model: PixelModel, count: int) -> dict[str, float]:
+    """PSNR in dB of encoding and decoding, mean over the images of each measured split.
+
+    It needs the encoder half, which is not shipped: afterwards it can no longer be measured.
+    """
+    found = {}
+    for split in ("val", "ood"):
+        values = []
+        for batch in fixed_scenes(split, count):
+            latents = model.autoencoder.encode(batch.images * 2 - 1).latent
+            prediction = model.autoencoder.decode(latents).sample / 2 + 0.5
+            values.append(psnr(to_bytes(batch.images), to_bytes(prediction)))
+        found[f"psnr {split}"] = mean_of_finite(torch.cat(values))
+    return {**found, "images": count}
+
+
+def export(model: PixelModel, progress: Path, pack: Path, recipe: Recipe = RECIPE, *, measured_on: int = 2000) -> None:
+    """Write the decoder half, with the config of the whole, and what the whole does to `measured_on` scenes."""
     export_part(model.autoencoder.decoder, pack / "pixels")
     (pack / "pixels" / "config.json").write_text(model.autoencoder.to_json_string(), encoding="utf-8")
+    note_training(pack / "pixels", progress, recipe, "images", round_trip(model, measured_on))
