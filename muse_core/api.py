@@ -110,14 +110,14 @@ def probe(
     spec: ProbeSpec = known[name].load()
     progress = progress or Silent()
 
-    def through(where: str, most: int | None) -> ProbeData:
-        read = _data(tokenizer, where, most, 64)
+    def through(where: str, split: str, most: int | None) -> ProbeData:
+        read = _data(tokenizer, where, most, 64, split)
         return ProbeData(tokenizer, read, cache=cache_folder() / "features", progress=progress)
 
     context = ProbeContext(
         tokenizer=tokenizer,
-        validation=through(val_data, limit),
-        train=through(data, train_limit) if spec.train else None,
+        validation=through(val_data, "val", limit),
+        train=through(data, "train", train_limit) if spec.train else None,
         baseline=untouched_baseline(tokenizer),
         teacher=load_teacher(tokenizer) if isinstance(tokenizer, MuseTokenizer) else None,
         device=str(getattr(tokenizer, "device", "cpu")),
@@ -158,8 +158,8 @@ def cache_folder() -> Path:
     return Path(os.environ.get("MUSE_CACHE") or cache / "muse").expanduser()
 
 
-def _data(tokenizer: object, where: str, limit: int | None, batch_size: int) -> EvalData:
+def _data(tokenizer: object, where: str, limit: int | None, batch_size: int, split: str = "val") -> EvalData:
     size = tokenizer.info.resolution if isinstance(tokenizer, Described) else 224
     device = str(getattr(tokenizer, "device", "cpu"))
-    source = open_source(where, split="val", size=size)
+    source = open_source(where, split=split, size=size)
     return EvalData(source, size=size, batch_size=batch_size, limit=limit, device=device)

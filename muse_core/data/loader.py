@@ -230,10 +230,10 @@ def eval_batches(
         skips.note(item)
         skips.refuse_many(limit_errors)
         if isinstance(item, Sample):
+            if len(waiting) == batch_size:  # only now: the last batch has to count what was skipped behind it
+                yield collate(waiting, skips=skips)
+                waiting = []
             waiting.append(transform(item))
-        if len(waiting) == batch_size:
-            yield collate(waiting, skips=skips)
-            waiting = []
     if waiting:
         yield collate(waiting, skips=skips)
     if skips.seen == skips.reasons.total() and rank == 0:

@@ -73,7 +73,8 @@ class UntouchedEncoder:
 
     def image_embed(self, images: Tensor) -> Tensor:
         """Embed images: unit rows (B, E)."""
-        return self.tower.embed(images.to(self.device))
+        patch = int(self.tower.backbone.config.patch_size[0])
+        return self.tower.embed(pad_to_multiple(images.to(self.device), patch))
 
     def text_embed(self, texts: list[str]) -> Tensor:
         """Embed sentences: unit rows (N, E)."""

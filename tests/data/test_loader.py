@@ -226,3 +226,10 @@ def test_empty_captions_stay_empty_for_the_loss_to_mask(make_tar: MakeTar) -> No
     path = make_tar("a.tar", [("a.png", picture()), ("b.png", picture()), ("b.txt", b"a dog")])
     (batch,) = eval_batches(ShardSource(str(path)), batch_size=4, size=16)
     assert batch.captions == ["", "a dog"]
+
+
+def test_what_is_skipped_behind_the_last_full_batch_is_counted_too(make_tar: MakeTar) -> None:
+    tar = make_tar("a.tar", [*good(7), ("99999.jpg", b"this is text"), ("99999.txt", b"a cat")])
+    batches = list(eval_batches(open_source(str(tar)), batch_size=7, size=24, limit_errors=1.0))
+    assert [len(batch) for batch in batches] == [7]
+    assert sum(batches[-1].skipped.values()) == 1
