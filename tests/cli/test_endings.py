@@ -128,3 +128,48 @@ def test_being_told_to_stop_lets_the_work_save_and_has_its_own_code(
     assert process.returncode == code
     assert err == f"saved\nerror: {word}\n hint: muse train --resume RUN\n"
     assert json.loads(out) == {"error": word, "hint": "muse train --resume RUN", "exit_code": code}
+
+
+BUGGY = """
+from muse_cli.spec import CommandSpec
+BUG = CommandSpec("Fail.", "buggy:fail")
+def fail() -> None:
+    raise ZeroDivisionError("by zero")
+"""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        ("ls stages", 0),
+        ("bug", 1),
+        ("ls --bogus", 2),
+        ("config show train --set optim.lr=-1", 3),
+        ("config show train --config nowhere.yaml", 4),
+        ("gone", 5),
+        ("infer photo.png --devices 77", 6),
+        ("config check bad.yaml", 8),
+    ],
+)
+def test_each_code_reaches_the_shell(
+    shell: Muse, distribution: Callable[..., Path], tmp_path: Path, arguments: str, code: int
+) -> None:
+    site = distribution("buggy", BUGGY, "[muse.commands]\nbug = buggy:BUG\ngone = buggy:NOTHING\n")
+    (tmp_path / "bad.yaml").write_text("optim: {lr: -1}\n")
+    (tmp_path / "photo.png").touch()
+    ended = shell(*arguments.split(), "--json", plugins=site)
+    assert ended.code == code
+    assert ended.json.get("exit_code", 0) == code
+    assert ("error: " in ended.err) == (code != 0)
+
+
+@pytest.mark.slow
+def test_a_loss_that_is_not_finite_stops_with_7_and_says_so_in_the_run(shell: Muse, tmp_path: Path) -> None:
+    ended = shell(
+        *("train", "--stage", "1", "--size", "tiny", "--lr", "1e30", "--steps", "20", "--batch-size", "8", "--json"),
+        *("--out", "run", "--track", "none", "--set", "data.val=null", "--set", "optim.warmup_steps=0"),
+        *("--devices", "cpu"),
+    )
+    assert ended.code == ExitCode.STOPPED
+    assert json.loads((tmp_path / "run" / "status.json").read_text())["exit_code"] == ExitCode.STOPPED
+    assert "not finite" in ended.json["error"]

@@ -1,5 +1,9 @@
 """`muse train` as far as it decides things itself: stages, flags, chains, plans, resuming."""
 
+import json
+import subprocess
+import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +15,7 @@ from muse_core.errors import ExitCode, MuseError
 from muse_core.files import read_json
 from muse_core.runs import RunFolder
 from muse_core.settings.train import TrainSettings
-from tests.cli.conftest import Muse
+from tests.cli.conftest import Muse, shell_environment
 
 
 @pytest.fixture
@@ -198,3 +202,30 @@ def test_two_processes_on_the_cpu_learn_what_one_learns(muse: Muse) -> None:
         assert norms
         for name in norms:
             assert one[name] == pytest.approx(two[name], rel=1e-4)
+
+
+@pytest.mark.slow
+def test_a_run_that_was_terminated_goes_on_and_tells_each_step_once(muse: Muse, tmp_path: Path) -> None:
+    arguments = ["train", "--stage", "1", "--size", "tiny", "--steps", "30", "--batch-size", "8", "--track", "none"]
+    quick = ["--set", "data.val=null", "--set", "data.workers=0", "--set", "training.log_every=1", "--devices", "cpu"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "muse_cli", *arguments, *quick, "--out", "run", "--json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env=shell_environment(),
+    )
+    run = RunFolder(tmp_path / "run")
+    while process.poll() is None and not run.metrics():
+        time.sleep(0.1)
+    process.terminate()
+    out, _ = process.communicate(timeout=300)
+    assert process.returncode == ExitCode.TERMINATED
+    assert json.loads(out)["hint"] == "muse train --resume run"
+    status = run.status
+    assert (status.state, status.exit_code) == ("interrupted", ExitCode.TERMINATED)
+    assert 0 < status.step < 30
+    assert run.checkpoints()[-1].name == f"step-{status.step:07d}"
+    assert muse("train", "--resume", "run").code == 0
+    assert [record["step"] for record in run.metrics()] == list(range(1, 31))
+    assert run.status.state == "finished"
