@@ -38,6 +38,10 @@ class CheckpointState:
     training: Mapping[str, Any] = field(default_factory=dict)
     schema: int = SCHEMA
 
+    def to_json(self) -> dict[str, Any]:
+        """Return what state.json holds."""
+        return asdict(self)
+
 
 def stored_weights(network: MuseNetwork, encoder_trained: bool) -> dict[str, Tensor]:
     """Return the weights that a checkpoint holds: all but an encoder that never trained."""
@@ -56,7 +60,7 @@ def save_network(
     if average is not None:
         tensors = {name: weight.detach().cpu().contiguous() for name, weight in average.items()}
         save_file(tensors, folder / "average.safetensors")
-    write_json(folder / "state.json", asdict(state))
+    write_json(folder / "state.json", state.to_json())
 
 
 def read_state(folder: Path) -> CheckpointState:

@@ -2,7 +2,8 @@
 
 `python -m muse_core.training.foundation PART --out DIR` trains one part on fresh built-in scenes and writes it into
 DIR/pack; started again it continues. `python -m muse_core.training.foundation card --pack DIR` measures a finished
-pack and writes its MODEL_CARD.md.
+pack and writes its MODEL_CARD.md. `python -m muse_core.training.foundation ship RUN --out DIR` turns a finished stage-3
+run into the checkpoint that ships.
 """
 
 import argparse
@@ -43,6 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if options.what == "card":
             _write_card(options.pack, options.images)
+        elif options.what == "ship":
+            import_module("muse_core.training.foundation.shipped").ship(options.run, options.out)
         else:
             for part in PACKED if options.what == "all" else [options.what]:
                 _make(part, options.out, options.steps)
@@ -67,6 +70,9 @@ def _parser() -> argparse.ArgumentParser:
     card = commands.add_parser("card", help="measure a finished pack and write its model card")
     card.add_argument("--pack", type=Path, required=True, help="folder of the pack")
     card.add_argument("--images", type=int, default=2000, help="scenes of each measured split")
+    ship = commands.add_parser("ship", help="write the checkpoint that ships")
+    ship.add_argument("run", type=Path, help="finished stage-3 run")
+    ship.add_argument("--out", type=Path, required=True, help="folder of the checkpoint")
     return parser
 
 
