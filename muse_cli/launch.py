@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from muse_cli.output import out
 from muse_core.errors import ExitCode, MuseError
-from muse_core.machine import cores
+from muse_core.machine import choose_devices, cores
 
 if TYPE_CHECKING:
     from muse_core.runs import RunFolder
@@ -26,40 +26,35 @@ PATIENCE_S = 60.0
 
 @dataclass(frozen=True)
 class Team:
-    """The processes of a run: how many, and what their environment says about devices."""
+    """The processes of a run: how many, what their environment says, and which GPU a single one uses."""
 
     processes: int
     environment: Mapping[str, str]
+    gpu: int | None = None
+
+    def enter(self) -> None:
+        """Prepare this process to be the only one of the team."""
+        if self.gpu is not None:
+            import torch
+
+            torch.cuda.set_device(self.gpu)
 
 
-def team_for(devices: str, size: str) -> Team:
-    """Read --devices: auto, cpu, cpu:N processes, mps, a number of GPUs, or indices such as 0,2.
+def team_for(asked: str, size: str) -> Team:
+    """Say which processes `--devices` means.
 
     Raises:
         MuseError: this machine does not have them (exit code 6), or the words mean nothing (3).
     """
-    from muse_core.machine import devices as present
-
-    gpus = [device.name.removeprefix("cuda:") for device in present() if device.name.startswith("cuda:")]
-    if devices == "auto":
-        # A tiny network gains nothing from more than one device.
-        wanted = gpus[:1] if size == "tiny" else gpus
-        return Team(max(len(wanted), 1), {})
-    if devices in ("cpu", "mps"):
-        return Team(1, {})
-    kind, _, count = devices.partition(":")
-    if kind == "cpu" and count.isdigit() and int(count) > 0:
-        return Team(int(count), {"ACCELERATE_USE_CPU": "true", "CUDA_VISIBLE_DEVICES": ""})
-    indices = [index.strip() for index in devices.split(",") if index.strip()]
-    if not indices or not all(index.isdigit() for index in indices):
-        raise MuseError(
-            f"--devices {devices}: not a device", hint="auto, cpu, mps, 2, or 0,2", exit_code=ExitCode.SETTINGS
-        )
-    wanted = indices if "," in devices else gpus[: int(devices)]
-    if not set(wanted) <= set(gpus) or not wanted or ("," not in devices and len(wanted) < int(devices)):
-        has = f"{len(gpus)} GPU(s)" if gpus else "no GPU"
-        raise MuseError(f"--devices {devices}: this machine has {has}", hint="muse doctor", exit_code=ExitCode.MACHINE)
-    return Team(len(wanted), {"CUDA_VISIBLE_DEVICES": ",".join(wanted)})
+    chosen = choose_devices(asked)
+    if asked == "auto" and size == "tiny":
+        chosen = chosen[:1]  # a network so small gains nothing from more than one device
+    indices = [name.removeprefix("cuda:") for name in chosen if name.startswith("cuda:")]
+    if len(chosen) == 1:
+        return Team(1, {}, int(indices[0]) if indices else None)
+    if indices:
+        return Team(len(indices), {"CUDA_VISIBLE_DEVICES": ",".join(indices)})
+    return Team(len(chosen), {"ACCELERATE_USE_CPU": "true", "CUDA_VISIBLE_DEVICES": ""})
 
 
 def start(settings: "TrainSettings", origins: Mapping[str, str]) -> dict[str, Any]:
@@ -71,8 +66,8 @@ def start(settings: "TrainSettings", origins: Mapping[str, str]) -> dict[str, An
     from muse_core.training.start import train
 
     team = team_for(settings.training.devices, settings.run.size)
-    os.environ.update(team.environment)
     if team.processes == 1:
+        team.enter()
         return train(settings, origins, out.progress()).to_json()
     return run_team(create(settings, origins, team), team)
 
@@ -82,8 +77,8 @@ def resume(folder: "RunFolder", settings: "TrainSettings") -> dict[str, Any]:
     from muse_core.training.start import resume as resume_here
 
     team = team_for(settings.training.devices, settings.run.size)
-    os.environ.update(team.environment)
     if team.processes == 1:
+        team.enter()
         return resume_here(folder, out.progress()).to_json()
     return run_team(folder, team)
 

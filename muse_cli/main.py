@@ -51,17 +51,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     out.reset(json="--json" in arguments)
     if "--no-color" in arguments:
         os.environ["NO_COLOR"] = "1"
+    if "MUSE_LOG_LEVEL" in os.environ:
+        import logging
+
+        logging.basicConfig(level=os.environ["MUSE_LOG_LEVEL"].upper())
     _end_on_sigterm()
     stdout = sys.stdout
     try:
         # With --json whatever a library prints goes to stderr: stdout carries one document.
         with redirect_stdout(sys.stderr if out.json else stdout):
             code = _run(arguments)
-    except (Exception, SystemExit):
+    except Exception:
         if completing:  # the shell would print what we say into the line being typed
             return ExitCode.BUG
         raise
-    out.close(stdout)
+    try:
+        out.close(stdout)
+    except BrokenPipeError:  # whoever read our result had enough of it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stdout.fileno())
     return code
 
 
@@ -76,6 +83,9 @@ def _run(arguments: Sequence[str]) -> int:
         what, hint, code = describe(error)
         out.fail(what, hint, code)
         return code
+    except SystemExit as ended:  # by a library or a plugin, or by completion when it is done
+        returned = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+        out.document = {**(out.document or {}), "exit_code": returned}
     return returned if isinstance(returned, int) else int(ExitCode.DONE)
 
 

@@ -54,6 +54,10 @@ def _json(value: bool) -> None:
 
 def _verbose(value: int) -> None:
     out.verbosity += value
+    if value:
+        import logging
+
+        logging.basicConfig(level=logging.INFO if value == 1 else logging.DEBUG)
 
 
 def _quiet(value: bool) -> None:

@@ -4,7 +4,7 @@ import json
 import math
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from enum import Enum
 from pathlib import Path
 from typing import Any, TextIO
@@ -90,7 +90,7 @@ def to_json(value: Any) -> Any:
     return value
 
 
-def table(rows: Iterable[Sequence[object]], headers: Sequence[str] = ()) -> str:
+def table(rows: Sequence[Sequence[object]], headers: Sequence[str] = ()) -> str:
     """Lay out columns of text; numbers to the right."""
     cells = [[_cell(value) for value in row] for row in rows]
     right = [all(isinstance(row[i], int | float) for row in rows) for i in range(len(cells[0]))] if cells else []

@@ -49,8 +49,13 @@ class PluginGroup(TyperGroup):
         Raises:
             MuseError: with exit code 5, when its code cannot be imported.
         """
-        command: TyperCommand | TyperGroup = finish(command_of(plugin.code()), plugin, plugin.declaration.examples)
+        command: TyperCommand | TyperGroup = finish(command_of(plugin.code()), plugin, examples_of(plugin))
         return command
+
+
+def examples_of(plugin: Plugin) -> tuple[str, ...]:
+    """Return the command lines that a declaration gives as examples, if it does."""
+    return tuple(getattr(plugin.declaration, "examples", ()))
 
 
 def stub(plugin: Plugin) -> TyperCommand:

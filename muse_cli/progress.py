@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from muse_cli.output import Output
 
 LINE_EVERY_S = 30.0
+SETTLING_S = 0.5
+"""What is counted as done this early was done before: a resumed run begins with its old steps."""
 
 
 def time_text(seconds: float) -> str:
@@ -27,18 +29,20 @@ def time_text(seconds: float) -> str:
 
 class _LineTracker:
     def __init__(self, what: str, total: int) -> None:
-        self.what, self.total, self.done = what, total, 0
+        self.what, self.total, self.done, self.before = what, total, 0, 0
         self.started = self.told = time.monotonic()
 
     def advance(self, amount: int = 1, note: str = "") -> None:
         self.done += amount
         now = time.monotonic()
+        if now - self.started < SETTLING_S:
+            self.before = self.done
         if now - self.told >= LINE_EVERY_S:
             self.told = now
             typer.echo(self.line(now - self.started, note), err=True)
 
     def line(self, elapsed: float, note: str = "") -> str:
-        rate = self.done / elapsed if elapsed else 0.0
+        rate = (self.done - self.before) / elapsed if elapsed else 0.0
         left = f"{time_text((self.total - self.done) / rate)} left" if rate else "time left unknown"
         return "  ".join(filter(None, [f"{self.what} {self.done}/{self.total}", f"{rate:.3g}/s", left, note]))
 
@@ -69,12 +73,14 @@ class LineProgress:
 class _BarTracker:
     def __init__(self, bars: "RichProgress", task: "TaskID") -> None:
         self._bars, self._task = bars, task
-        self._done, self._started = 0, time.monotonic()
+        self._done, self._started, self._note = 0, time.monotonic(), ""
 
     def advance(self, amount: int = 1, note: str = "") -> None:
-        self._done += amount
-        rate = self._done / max(time.monotonic() - self._started, 1e-6)
-        self._bars.update(self._task, advance=amount, note=note, rate=f"{rate:.3g}/s")
+        elapsed = time.monotonic() - self._started
+        self._done += amount if elapsed >= SETTLING_S else 0
+        self._note = note or self._note
+        rate = f"{self._done / elapsed:.3g}/s" if self._done else ""
+        self._bars.update(self._task, advance=amount, note=self._note, rate=rate)
 
 
 class BarProgress:

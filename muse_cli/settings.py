@@ -62,6 +62,9 @@ def resolve_as(
     settings, origins = resolve(model, command=command, flags=flags, sets=sets or (), file=file, preset=chosen)
     for warning in origins.warnings:
         out.warn(warning)
+    for key, origin in origins.items():
+        if origin not in ("default", "preset"):
+            out.detail(f"{key} is set by {origin}")
     return settings, origins
 
 

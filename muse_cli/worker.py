@@ -5,6 +5,7 @@ Everything it has to know is in the run folder; what goes wrong is recorded ther
 
 import os
 import sys
+import traceback
 from pathlib import Path
 
 from muse_cli.output import out
@@ -23,11 +24,13 @@ def main() -> int:
     try:
         require_world(world)
         resume(run, out.progress() if rank == 0 else Silent())
-    except MuseError as error:
-        run.fail(error)
-        return error.exit_code
     except KeyboardInterrupt as error:
         return int(getattr(error, "exit_code", ExitCode.INTERRUPTED))
+    except Exception as error:
+        run.fail(error)
+        if os.environ.get("MUSE_DEBUG") == "1":
+            traceback.print_exc()
+        return error.exit_code if isinstance(error, MuseError) else int(ExitCode.BUG)
     return int(ExitCode.DONE)
 
 

@@ -117,22 +117,39 @@ def without_secrets(text: str) -> str:
     return _SIGNATURE.sub(r"\1***", text)
 
 
-def pick_device(asked: str) -> str:
-    """Choose one device for a command that uses one: auto, cpu, mps, or the index of a GPU.
+def choose_devices(asked: str) -> tuple[str, ...]:
+    """Return the devices meant by "auto", "cpu", "cpu:N" processes, "mps", a number of GPUs, or indices such as "0,2".
 
     Raises:
-        MuseError: with exit code 6, when this machine does not have it; with 3, when it is no such word.
+        MuseError: with exit code 6, when this machine does not have them; with 3, when the words mean nothing.
     """
-    present = {device.name: device for device in devices()}
+    present = [device.name for device in devices()]
+    gpus = [name for name in present if name.startswith("cuda:")]
+    kind, _, count = asked.partition(":")
+    indices = [index.strip() for index in asked.split(",") if index.strip()]
     if asked == "auto":
-        return next(iter(present))
-    wanted = f"cuda:{asked}" if asked.isdigit() else {"cuda": "cuda:0"}.get(asked, asked)
-    if wanted in present:
-        return wanted
-    if wanted not in ("cpu", "mps") and not wanted.startswith("cuda:"):
+        return tuple(gpus or present[:1])
+    if kind == "cpu" and (not count or (count.isdigit() and int(count) > 0)):
+        return ("cpu",) * int(count or 1)
+    if asked == "mps":
+        wanted = ["mps"]
+    elif "," in asked and indices and all(index.isdigit() for index in indices):
+        wanted = [f"cuda:{index}" for index in indices]
+    elif asked.isdigit() and int(asked) > 0:
+        wanted = [f"cuda:{index}" for index in range(int(asked))]
+    else:
         raise MuseError(
-            f"devices: {asked!r} is not a device", hint="auto, cpu, mps, or 0, 1, ...", exit_code=ExitCode.SETTINGS
+            f"--devices {asked}: these are no devices",
+            hint="auto, cpu, mps, a number of GPUs, or indices such as 0,2",
+            exit_code=ExitCode.SETTINGS,
         )
-    raise MuseError(
-        f"this machine has no {wanted}, it has {', '.join(present)}", hint="muse doctor", exit_code=ExitCode.MACHINE
-    )
+    if not set(wanted) <= set(present):
+        raise MuseError(
+            f"--devices {asked}: this machine has {', '.join(present)}", hint="muse doctor", exit_code=ExitCode.MACHINE
+        )
+    return tuple(wanted)
+
+
+def pick_device(asked: str) -> str:
+    """Return the first of the devices meant, for a command that uses one."""
+    return choose_devices(asked)[0]

@@ -188,7 +188,9 @@ def _load(entry: EntryPoint) -> Plugin:
 
 
 def _unusable(declaration: object, value: str) -> str | None:
-    if not isinstance(declaration, Declaration):
+    if not isinstance(declaration, Declaration) or not all(
+        isinstance(text, str) for text in (declaration.help, declaration.target)
+    ):
         return f"{value} is {type(declaration).__name__}, not a declaration with help, target and api"
     if declaration.api != API:
         return f"it was written for plugin interface {declaration.api}, this muse has {API}"

@@ -127,11 +127,17 @@ class RunFolder:
         self._write_status(replace(old, state="finished", step=step, exit_code=0, details={**old.details, **details}))
 
     def fail(self, error: BaseException) -> None:
-        """Record why the run stopped, with the exit code that its command must end with."""
-        self._write_status(_failed(self.status, error))
+        """Record why the run stopped, with the exit code that its command must end with.
+
+        Of several processes the one that fails first says why; what follows from it is not recorded.
+        """
+        if self.status.state != "failed":
+            self._write_status(_failed(self.status, error))
 
     def interrupt(self, error: KeyboardInterrupt) -> None:
-        """Record that somebody stopped it, by Ctrl-C or SIGTERM; it can be resumed."""
+        """Record that somebody stopped it, by Ctrl-C or SIGTERM; it can be resumed. A failure stays a failure."""
+        if self.status.state == "failed":
+            return
         code = getattr(error, "exit_code", int(ExitCode.INTERRUPTED))
         hint = f"muse train --resume {self.path}"
         self._write_status(replace(self.status, state="interrupted", hint=hint, exit_code=code))
@@ -211,7 +217,7 @@ class FollowerFolder(RunFolder):
         """Leave it to the first process."""
 
     def fail(self, error: BaseException) -> None:
-        """Record why this process failed, unless another one said so already."""
+        """Record why this process failed, unless another one failed before."""
         if self.status.state != "failed":
             super()._write_status(_failed(self.status, error))
 

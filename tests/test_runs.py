@@ -126,10 +126,13 @@ def test_a_failure_is_recorded_with_its_hint_and_code(tmp_path: Path) -> None:
         "a smaller --lr",
         7,
     )
-    run.fail(ValueError("oh"))
-    assert (run.status.error, run.status.exit_code) == ("ValueError: oh", 1)
+    run.fail(MuseError("what follows from it"))
+    run.interrupt(KeyboardInterrupt())
+    assert (run.status.state, run.status.error) == ("failed", "the loss is not finite")
     run.resume()
     assert (run.status.state, run.status.error, run.status.exit_code) == ("running", None, None)
+    run.fail(ValueError("oh"))
+    assert (run.status.error, run.status.exit_code) == ("ValueError: oh", 1)
 
 
 @pytest.mark.parametrize(("error", "code"), [(KeyboardInterrupt(), 130), (Terminated(), 143)])

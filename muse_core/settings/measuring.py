@@ -7,7 +7,7 @@ from pydantic import Field
 from muse_core.settings.section import Section
 
 Positive = Annotated[int, Field(gt=0)]
-DEVICES = "auto, cpu, mps, or the index of a GPU"
+DEVICES = "auto, cpu, mps, a number of GPUs, or indices such as 0,2; the first of them is used"
 DATA = "shards: folder, pattern or URL; `demo:val` makes held-out scenes; empty: demo:val"
 
 

@@ -22,7 +22,7 @@ def test_a_value_set_in_all_four_layers_shows_the_winner_and_its_origin(
     assert (values["beta1"], origins["optim.beta1"]) == (0.7, "MUSE_TRAIN__OPTIM__BETA1")
     assert (values["weight_decay"], origins["optim.weight_decay"]) == (0.2, str(file))
     assert origins["optim.warmup_steps"] == "preset"
-    assert (values["beta2"], origins["optim.beta2"]) == (0.999, "default")
+    assert (shown["settings"]["run"]["seed"], origins["run.seed"]) == (0, "default")
     text = muse(*show, "--set", "optim.lr=0.1").out
     line = next(line for line in text.splitlines() if line.strip().startswith("lr:"))
     assert line.split("#") == [line.split("#")[0], " command line"]

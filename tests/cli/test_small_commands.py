@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 
 from muse_cli.tokenizer import chosen_or_newest
-from muse_core.errors import ExitCode, MuseError
-from muse_core.machine import pick_device
+from muse_core.errors import ExitCode
 from muse_core.runs import RunFolder
 from tests.cli.conftest import Muse
 
@@ -47,7 +46,7 @@ def test_doctor_lists_what_a_size_lacks_and_where_to_put_it(
     ended = muse("doctor", "--size", "1b")
     assert ended.code == ExitCode.PROBLEMS
     assert "OpenGVLab/InternVL3-1B: not found; it is the vision encoder" in ended.err
-    assert f"put it into {tmp_path / 'weights' / 'OpenGVLab/InternVL3-1B'}" in ended.err
+    assert str(tmp_path / "weights" / "OpenGVLab" / "InternVL3-1B") in ended.err
     document = muse("doctor", "--size", "1b", "--json").json
     assert document["exit_code"] == 8
     assert document["versions"]["torch"]
@@ -68,15 +67,6 @@ def test_doctor_tries_to_write(muse: Muse, tmp_path: Path, monkeypatch: pytest.M
     ended = muse("doctor")
     assert ended.code == ExitCode.PROBLEMS
     assert "runs folder: cannot be written: Permission denied" in ended.err
-
-
-def test_a_device_that_is_not_there_is_code_6(muse: Muse) -> None:
-    (Path("p.png")).touch()
-    with pytest.raises(MuseError, match="this machine has no cuda:7") as caught:
-        pick_device("7")
-    assert caught.value.exit_code == ExitCode.MACHINE
-    with pytest.raises(MuseError, match="'gpu' is not a device"):
-        pick_device("gpu")
 
 
 def test_without_a_name_the_newest_finished_run_is_used_and_else_the_shipped_one(

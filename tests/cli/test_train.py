@@ -14,6 +14,7 @@ from muse_cli import launch
 from muse_core.errors import ExitCode, MuseError
 from muse_core.files import read_json
 from muse_core.runs import RunFolder
+from muse_core.settings.presets import preset
 from muse_core.settings.train import TrainSettings
 from tests.cli.conftest import Muse, shell_environment
 
@@ -44,7 +45,8 @@ def test_three_stages_each_start_from_the_one_before(muse: Muse, started: list[T
     ended = muse("train", "--stage", "1-3", "--size", "tiny", "--out", "all", "--init", "none", "--json")
     assert [settings.run.init for settings in started] == ["none", "all/stage1", "all/stage2"]
     assert [settings.run.out for settings in started] == ["all/stage1", "all/stage2", "all/stage3"]
-    assert [settings.optim.lr for settings in started] == [2e-3, 1.5e-3, 6e-4]
+    recipes = [preset("tiny", stage)["optim"]["lr"] for stage in (1, 2, 3)]
+    assert [settings.optim.lr for settings in started] == recipes
     assert [entry["stage"] for entry in ended.json["runs"]] == [1, 2, 3]
 
 
@@ -149,24 +151,30 @@ def test_devices_become_processes(monkeypatch: pytest.MonkeyPatch) -> None:
 
     gpus = tuple(machine.Device(f"cuda:{index}", "GPU") for index in range(3))
     monkeypatch.setattr(machine, "devices", lambda: (*gpus, machine.Device("cpu", "processor")))
-    assert launch.team_for("auto", "1b").processes == 3
-    assert launch.team_for("auto", "tiny").processes == 1
+    assert launch.team_for("auto", "1b") == launch.Team(3, {"CUDA_VISIBLE_DEVICES": "0,1,2"})
+    assert launch.team_for("auto", "tiny") == launch.Team(1, {}, 0)
     assert launch.team_for("cpu", "1b") == launch.Team(1, {})
     assert launch.team_for("cpu:2", "1b").processes == 2
+    assert launch.team_for("2,", "1b") == launch.Team(1, {}, 2)
+    assert machine.pick_device("1,2") == "cuda:1"
     assert launch.team_for("2", "1b") == launch.Team(2, {"CUDA_VISIBLE_DEVICES": "0,1"})
     assert launch.team_for("0,2", "1b") == launch.Team(2, {"CUDA_VISIBLE_DEVICES": "0,2"})
-    for asked in ("4", "0,7", "0"):
-        with pytest.raises(MuseError, match="this machine has 3 GPU") as caught:
+    for asked in ("4", "0,7", "mps"):
+        with pytest.raises(
+            MuseError, match=f"--devices {asked}: this machine has cuda:0, cuda:1, cuda:2, cpu"
+        ) as caught:
             launch.team_for(asked, "1b")
         assert caught.value.exit_code == ExitCode.MACHINE
-    with pytest.raises(MuseError, match="not a device"):
-        launch.team_for("gpu", "1b")
+    for asked in ("gpu", "0", "cpu:0", ","):
+        with pytest.raises(MuseError, match=f"--devices {asked}: these are no devices") as caught:
+            launch.team_for(asked, "1b")
+        assert caught.value.exit_code == ExitCode.SETTINGS
 
 
 @pytest.mark.parametrize(
     ("worker", "code", "what"),
     [
-        ("import sys; sys.exit(6)", ExitCode.STOPPED, "process 0 of 2 ended with code 6"),
+        ("import sys; sys.exit(6)", ExitCode.STOPPED, "process [01] of 2 ended with code 6"),
         (
             "import os, signal, time; os.environ['RANK'] == '0' and time.sleep(60); os.kill(os.getpid(), 9)",
             ExitCode.STOPPED,
