@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 def decay_at(update: int, cap: float) -> float:
-    """Return the decay of the `update`-th update (from 1): 0 first, then (1 + n) / (10 + n) up to `cap`, n = update - 1."""
+    """Return the decay of an update, counted from 1: 0 first, then (1 + n) / (10 + n) up to `cap`, n = update - 1."""
     n = update - 1
     return 0.0 if n <= 0 else min(cap, (1 + n) / (10 + n))
 

@@ -59,7 +59,8 @@ class Trainee(nn.Module):
         out = self.connector(tokens, self.routing, self.gradient_scale)
         size = (images.shape[-2], images.shape[-1])
         reconstruction = network.decode(out.latents[:decoded], size)
-        return StepOutput(padded, out, reconstruction, tuple(self.connector.embed(out.anchors[i]) for i in embed_blocks))
+        embeds = tuple(self.connector.embed(out.anchors[i]) for i in embed_blocks)
+        return StepOutput(padded, out, reconstruction, embeds)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from muse_core.data.sample import Batch
+from muse_core.errors import ExitCode, MuseError
 from muse_core.model.build import ConnectorSpec
 from muse_core.model.checkpoint import CheckpointState, read_state, read_tensors, save_network
 from muse_core.model.network import MuseNetwork
@@ -23,6 +24,7 @@ from muse_core.training.average import Average
 from muse_core.training.objective import Objective, StepOutput
 from muse_core.training.optimizers import (
     clip_streams,
+    finite,
     refuse_dead_weights,
     refuse_idle_step,
     set_rate,
@@ -126,10 +128,21 @@ class Run:
         return norms
 
     def oppose(self, output: StepOutput, batch: Batch, step: int) -> dict[str, Tensor]:
-        """Give the discriminator its turn."""
+        """Give the discriminator its turn.
+
+        Raises:
+            MuseError: it has left the finite numbers.
+        """
         if not self.adversary or not self.adversary.plays_at(step):
             return {}
-        return self.adversary.turn(batch.images[: len(output.reconstruction)], output.reconstruction)
+        terms = self.adversary.turn(batch.images[: len(output.reconstruction)], output.reconstruction)
+        if not finite(terms):
+            raise MuseError(
+                f"step {step}: the discriminator is not finite; nothing of this step was saved",
+                hint=f"muse train --resume {self.folder.path}, or a lower --set optim.discriminator_lr",
+                exit_code=ExitCode.STOPPED,
+            )
+        return terms
 
     def is_due(self, done: int, every: int) -> bool:
         """Say whether something that happens every so often is due after `done` steps; the last step always is."""

@@ -18,7 +18,7 @@ from muse_core.data.transforms import train_transform
 from muse_core.errors import MuseError
 from muse_core.losses.perceptual import FeatureDistance, Perceptual
 from muse_core.model.build import ConnectorSpec, build_network
-from muse_core.model.checkpoint import CheckpointState, load_network, read_state
+from muse_core.model.checkpoint import CheckpointState, describe, load_network, read_state
 from muse_core.model.discriminator import PatchDiscriminator
 from muse_core.model.images import imagenet_normalize
 from muse_core.model.network import MuseNetwork
@@ -201,6 +201,14 @@ def _start(settings: TrainSettings, init: Path | None) -> tuple[MuseNetwork, Che
     return network, state
 
 
+def _refuse_foreign(checkpoint: Path, state: CheckpointState, settings: TrainSettings) -> None:
+    if (state.size, state.stage, state.spec) != (settings.run.size, settings.run.stage, spec_of(settings)):
+        raise MuseError(
+            f"{checkpoint} is not of this run: it is of {describe(state)}",
+            hint="take it out of the run folder, or start a new run from it with --init",
+        )
+
+
 def build_run(
     settings: TrainSettings, folder: RunFolder, progress: Progress, accelerator: Accelerator, init: Path | None
 ) -> Run:
@@ -209,6 +217,7 @@ def build_run(
     resumed = folder.last_checkpoint()
     if resumed:
         (network, state), cursor = load_network(resumed, average=False), cursor_of(read_state(resumed))
+        _refuse_foreign(resumed, state, settings)
         encoder_trained = state.encoder_trained
     else:
         network, started = _start(settings, init)
