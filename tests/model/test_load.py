@@ -107,7 +107,7 @@ def test_c13_loading_a_tokenizer_loads_no_teacher(
     def refuse() -> None:
         raise AssertionError("the teacher was loaded")
 
-    monkeypatch.setattr(load.tiny, "load_teacher_model", refuse)
+    monkeypatch.setattr("muse_core.model.weights.tiny.load_teacher_model", refuse)
     tokenizer = load_tokenizer(checkpoints[3])
     tokenizer.attention(IMAGES)
     with pytest.raises(AssertionError):

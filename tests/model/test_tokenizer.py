@@ -48,7 +48,7 @@ def test_its_description_is_true(tokenizers: dict[int, MuseTokenizer], checkpoin
         info = tokenizer.info
         assert info.name == f"muse-tiny-stage{stage}"
         assert info.source == str(checkpoints[stage])
-        assert (info.resolution, info.multiple, info.square_only) == (64, 1, False)
+        assert (info.resolution, info.multiple, info.square_only) == (32, 1, False)
         assert (info.latent_channels, info.attention_layers) == (16, 2)
         assert info.text_context == (None if stage == 1 else 20)
         assert sum(info.parameters.values()) == sum(weight.numel() for weight in tokenizer.network.parameters())

@@ -1,6 +1,9 @@
 """The smallest runs that still go through everything: four steps of eight scenes through two narrow blocks."""
 
-from collections.abc import Mapping
+import os
+import signal
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +12,7 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from muse_core.model.checkpoint import read_tensors
-from muse_core.progress import Silent
+from muse_core.progress import Progress, Silent
 from muse_core.runs import RunFolder
 from muse_core.settings.layers import resolve
 from muse_core.settings.presets import preset
@@ -23,6 +26,7 @@ Changes = Mapping[str, Any]
 LEAN: Changes = {
     "run.init": "none",
     "model.width": 32,
+    "model.resolution": 32,
     "model.heads": 4,
     "model.blocks": 2,
     "training.steps": 4,
@@ -35,6 +39,8 @@ LEAN: Changes = {
     "training.track": ("none",),
     "training.threads": 1,
     "training.devices": "cpu",
+    "optim.lr": 1e-3,
+    "optim.average_decay": 0.9,
     "data.lanes": 4,
     "data.workers": 0,
     "data.val": None,
@@ -64,9 +70,11 @@ def without(sections: Mapping[str, Mapping[str, Any]], keys: list[str]) -> dict[
     }
 
 
-def train_lean(stage: int, folder: Path, changes: Changes | None = None) -> RunSummary:
+def train_lean(
+    stage: int, folder: Path, changes: Changes | None = None, progress: Progress | None = None
+) -> RunSummary:
     """Train a stage into a folder."""
-    return train(lean(stage, {**(changes or {}), "run.out": str(folder)}), {})
+    return train(lean(stage, {**(changes or {}), "run.out": str(folder)}), {}, progress)
 
 
 def begin(stage: int, folder: Path, changes: Changes | None = None, init: Path | None = None) -> Run:
@@ -89,3 +97,26 @@ def last_weights(summary: RunSummary, file: str = "model") -> dict[str, Tensor]:
 def equal(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
     """Whether two sets of tensors have the same names and the same bits."""
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+class StopAt:
+    """Progress that sends this process a signal when a step is done, as a user or a scheduler would."""
+
+    def __init__(self, step: int, number: int = signal.SIGTERM) -> None:
+        self.step, self.number, self.done = step, number, 0
+        self.said: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+    def warn(self, text: str) -> None:
+        self.said.append(text)
+
+    @contextmanager
+    def track(self, what: str, total: int) -> Iterator["StopAt"]:
+        yield self
+
+    def advance(self, amount: int = 1, note: str = "") -> None:
+        self.done += amount
+        if amount and self.done == self.step:
+            os.kill(os.getpid(), self.number)

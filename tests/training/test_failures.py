@@ -1,0 +1,136 @@
+"""A loss or a gradient that is not finite ends the run before it spoils anything."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from muse_core.errors import ExitCode, MuseError
+from muse_core.model.checkpoint import load_network
+from muse_core.runs import RunFolder
+from muse_core.training import objective
+from muse_core.training.adversary import Adversary
+from muse_core.training.loop import train
+from muse_core.training.optimizers import stop_if_not_finite
+from muse_core.training.run import Run
+from muse_core.training.start import resume
+from tests.training.mini import begin, equal, train_lean
+
+BAD_STEP = 2
+
+
+class InfiniteGradient(torch.autograd.Function):
+    """The identity, whose gradient is not finite."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor) -> Tensor:
+        return value.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        return gradients[0] * math.inf
+
+
+def broken_pixels(spoil: Callable[[Tensor], Tensor]) -> Callable[..., Tensor]:
+    """The pixel loss, spoilt from the third call on."""
+    calls = iter(range(100))
+
+    def loss(prediction: Tensor, target: Tensor, kind: str) -> Tensor:
+        value = (prediction - target).square().mean()
+        return value if next(calls) < BAD_STEP else spoil(value)
+
+    return loss
+
+
+def copied(module: nn.Module) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in module.state_dict().items()}
+
+
+def whole_state(run: Run) -> dict[str, Tensor]:
+    """All that a step may change."""
+    optimizer = {
+        f"optimizer.{index}.{name}": value.clone()
+        for index, entry in run.optimizer.state_dict()["state"].items()
+        for name, value in entry.items()
+    }
+    average = {f"average.{name}": value.clone() for name, value in run.average.shadow.items()}
+    assert run.adversary is not None
+    return {**copied(run.network), **optimizer, **average, **copied(run.adversary.bare)}
+
+
+@pytest.mark.parametrize(
+    ("spoil", "what"),
+    [
+        (lambda value: value * math.nan, "the loss is not finite (pixel)"),
+        (lambda value: value * math.inf, "the loss is not finite (pixel)"),
+        (InfiniteGradient.apply, "the gradient is not finite (shared, pixels)"),
+    ],
+)
+def test_a_step_that_is_not_finite_changes_nothing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, spoil: Callable[[Tensor], Tensor], what: str
+) -> None:
+    monkeypatch.setattr(objective, "pixel_loss", broken_pixels(spoil))
+    run = begin(3, tmp_path / "run", {"training.save_every": 1, "training.keep": 9})
+    states: list[dict[str, Tensor]] = []
+    remember_after(monkeypatch, states)
+    with pytest.raises(MuseError) as caught:
+        train(run)
+    assert caught.value.exit_code == ExitCode.STOPPED
+    assert caught.value.what == f"step {BAD_STEP}: {what}; no weight was changed by this step"
+    assert f"muse train --resume {tmp_path / 'run'}" in str(caught.value.hint)
+    assert len(states) == BAD_STEP
+    assert equal(whole_state(run), states[-1])
+    assert run.average.updates == BAD_STEP
+    assert [checkpoint.name for checkpoint in run.folder.checkpoints()] == ["step-0000001", "step-0000002"]
+
+
+def remember_after(monkeypatch: pytest.MonkeyPatch, states: list[dict[str, Tensor]]) -> None:
+    save = Run.save
+
+    def remembered(self: Run, done: int) -> None:
+        states.append(whole_state(self))
+        save(self, done)
+
+    monkeypatch.setattr(Run, "save", remembered)
+
+
+def test_the_run_is_failed_with_code_7_and_goes_on_once_the_cause_is_gone(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(objective, "pixel_loss", broken_pixels(lambda value: value * math.nan))
+        with pytest.raises(MuseError):
+            train_lean(3, tmp_path / "run", {"training.save_every": 1})
+    run = RunFolder(tmp_path / "run")
+    status = run.status
+    assert (status.state, status.exit_code, status.step) == ("failed", ExitCode.STOPPED, BAD_STEP)
+    assert "not finite (pixel)" in str(status.error)
+    last = run.last_checkpoint()
+    assert last is not None
+    network, _ = load_network(last)
+    assert all(torch.isfinite(weight).all() for weight in network.state_dict().values())
+    assert resume(run).steps == 4
+
+
+def test_every_loss_that_is_not_finite_is_named() -> None:
+    terms = {"pixel": torch.tensor(1.0), "topology": torch.tensor(math.nan), "contrastive": torch.tensor(-math.inf)}
+    with pytest.raises(MuseError, match=r"\(topology, contrastive\)"):
+        stop_if_not_finite(terms, 7, "runs/x", "loss")
+    stop_if_not_finite({"pixel": torch.tensor(1e30)}, 7, "runs/x", "loss")
+
+
+def test_a_discriminator_that_is_not_finite_is_not_saved(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    turn = Adversary.turn
+
+    def broken(self: Adversary, real: Tensor, fake: Tensor) -> dict[str, Tensor]:
+        return {**turn(self, real, fake), "discriminator": torch.tensor(math.nan)}
+
+    monkeypatch.setattr(Adversary, "turn", broken)
+    with pytest.raises(MuseError, match="the discriminator is not finite") as caught:
+        train_lean(3, tmp_path / "run", {"training.save_every": 1})
+    assert caught.value.exit_code == ExitCode.STOPPED
+    assert RunFolder(tmp_path / "run").checkpoints() == []
