@@ -34,7 +34,6 @@ def load(where: str, device: str, *needs: str) -> Any:
         MuseError: it cannot be loaded, or lacks one of them.
     """
     from muse_core.api import load_tokenizer
-
     from muse_core.errors import MuseError
     from muse_core.model.abilities import ABILITIES, abilities
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         train as train,
         zeroshot as zeroshot,
     )
+    from muse_core.data.writer import write_shards as write_shards
 
 __version__ = "0.1.0"
 

@@ -22,8 +22,7 @@ from muse_core.registry import discover
 from muse_core.settings.layers import resolve
 from muse_core.settings.presets import preset
 from muse_core.settings.train import TrainSettings
-from muse_core.training.start import RunSummary
-from muse_core.training.start import train as train_stage
+from muse_core.training.start import RunSummary, train as train_stage
 
 __all__ = ["evaluate", "load_teacher", "load_tokenizer", "probe", "train", "zeroshot"]
 
@@ -104,9 +103,7 @@ def probe(
     """
     known = discover("muse.probes")
     if name not in known:
-        raise MuseError(
-            f"no probe is called {name}", hint=f"choose from {', '.join(known)}", exit_code=ExitCode.USAGE
-        )
+        raise MuseError(f"no probe is called {name}", hint=f"choose from {', '.join(known)}", exit_code=ExitCode.USAGE)
     spec: ProbeSpec = known[name].load()
     progress = progress or Silent()
 

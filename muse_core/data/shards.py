@@ -10,8 +10,7 @@ import tarfile
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import count as count_from
-from itertools import groupby, islice
+from itertools import count as count_from, groupby, islice
 from pathlib import Path
 from typing import Any, BinaryIO
 

@@ -85,9 +85,7 @@ class Described(Protocol):
 class Encodes(Protocol):
     """Images to latents."""
 
-    def encode(
-        self, images: Tensor, *, sample: bool = False, generator: torch.Generator | None = None
-    ) -> Latents:
+    def encode(self, images: Tensor, *, sample: bool = False, generator: torch.Generator | None = None) -> Latents:
         """Encode images (B, 3, H, W); `sample` draws from the posterior where there is one."""
         ...
 

@@ -98,11 +98,11 @@ class SynergisticBlock(nn.Module):
 
     def forward(self, x: Tensor, origin: Tensor, routing: Routing, rotary: Rotary) -> BlockOutput:
         """Run the three streams on x (B, N, D); `origin` (B, N, D) is the adapter's output."""
-        read = normalize(routing.read(x, origin))                       # B N D
-        attention = self.topology(read, rotary)                         # B H N N  taught by the structure teacher
-        anchor: Tensor = self.semantic(read)                            # B N D    taught by the captions
+        read = normalize(routing.read(x, origin))  # B N D
+        attention = self.topology(read, rotary)  # B H N N  taught by the structure teacher
+        anchor: Tensor = self.semantic(read)  # B N D    taught by the captions
 
-        values = self.texture(normalize(x))                             # B N D    taught by the pixels
+        values = self.texture(normalize(x))  # B N D    taught by the pixels
         if self.gate is not None:
             values = values + self.gate * routing.stop(normalize(anchor))
         x = x + self.out(attend(routing.stop(attention), values))
@@ -128,8 +128,8 @@ class ReleasedBlock(nn.Module):
 
     def forward(self, x: Tensor, origin: Tensor, routing: Routing, rotary: Rotary) -> BlockOutput:
         """Run the block on x (B, N, D); `origin` is read by routing `open` only."""
-        read = routing.read(x, origin)                                  # B N D
-        attention = self.topology(self.norm1(read), rotary)             # B H N N
-        anchor: Tensor = self.semantic(read)                            # B N D
+        read = routing.read(x, origin)  # B N D
+        attention = self.topology(self.norm1(read), rotary)  # B H N N
+        anchor: Tensor = self.semantic(read)  # B N D
         x = x + self.out(attend(routing.stop(attention), self.texture(self.norm1(x))))
         return BlockOutput(x + self.feed_forward(self.norm2(x)), attention, anchor)

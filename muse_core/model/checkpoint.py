@@ -1,8 +1,8 @@
 """Checkpoints of the network: safetensors and JSON; frozen parts are named by their hash, not stored.
 
-    model.safetensors     current weights of everything that ever trained
-    average.safetensors   the average of what trains now
-    state.json            size, numbers of the connector, stage, frozen parts
+model.safetensors     current weights of everything that ever trained
+average.safetensors   the average of what trains now
+state.json            size, numbers of the connector, stage, frozen parts
 """
 
 import json

@@ -71,9 +71,7 @@ class Connector(nn.Module):
         self.layout = layout
         self.fold_side = fold_side
         self.head_width = width // heads
-        self.adapter = nn.Sequential(
-            nn.RMSNorm(folded, eps=EPS), nn.Linear(folded, width, bias=False), nn.GELU()
-        )
+        self.adapter = nn.Sequential(nn.RMSNorm(folded, eps=EPS), nn.Linear(folded, width, bias=False), nn.GELU())
         self.blocks = nn.ModuleList(
             SynergisticBlock(width, heads, inject) if layout == "muse" else ReleasedBlock(width, heads)
             for _ in range(blocks)
@@ -95,13 +93,13 @@ class Connector(nn.Module):
         """Map encoder tokens (B, H, W, width of the encoder) to latents and to what the losses read."""
         cells = fold(tokens, self.fold_side)
         grid = (cells.shape[1], cells.shape[2])
-        x = origin = self.adapter(cells.flatten(1, 2))                                # B N D
+        x = origin = self.adapter(cells.flatten(1, 2))  # B N D
         rotary = self.rotary(grid, x.device)
         outputs = []
         for block in self.blocks:
             outputs.append(block(x, origin, routing, rotary))
             x = outputs[-1].x
-        latents = self.to_latent(scale_gradient(x, gradient_scale))                   # B N C
+        latents = self.to_latent(scale_gradient(x, gradient_scale))  # B N C
         return ConnectorOutput(
             latents=rearrange(latents, "b (h w) c -> b c h w", h=grid[0]),
             tokens=x,

@@ -69,9 +69,7 @@ def load_shipped(path: str | None, device: str) -> MuseTokenizer:
     if path:
         return load_checkpoint(find(path), device)
     if not is_checkpoint(SHIPPED):
-        raise MuseError(
-            "this build of muse ships no trained tiny tokenizer", hint="muse demo", exit_code=ExitCode.FILE
-        )
+        raise MuseError("this build of muse ships no trained tiny tokenizer", hint="muse demo", exit_code=ExitCode.FILE)
     return load_checkpoint(SHIPPED, device)
 
 
@@ -98,4 +96,3 @@ def untouched_baseline(tokenizer: object) -> UntouchedEncoder | None:
     if not isinstance(tokenizer, MuseTokenizer):
         return None
     return load_untouched(None, str(tokenizer.device))
-

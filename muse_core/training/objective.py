@@ -112,9 +112,7 @@ class Objective:
         losses = [topology_loss(output.out.attentions[i], target) for i in self.topology_blocks]
         return torch.stack(losses).mean()
 
-    def _contrastive(
-        self, output: StepOutput, batch: Batch, text: TextTower, log_scale: Tensor
-    ) -> tuple[Tensor, int]:
+    def _contrastive(self, output: StepOutput, batch: Batch, text: TextTower, log_scale: Tensor) -> tuple[Tensor, int]:
         device = output.reconstruction.device
         groups = caption_groups(batch.captions, device)
         embedded = text(batch.captions)
