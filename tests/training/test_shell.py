@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from muse_core.model.checkpoint import read_state
 from muse_core.runs import RunFolder
 
 TINY = ["--size", "tiny", "--init", "none", "--batch-size", "8", "--track", "none", "--devices", "cpu"]
@@ -50,15 +51,22 @@ def stop_after_two_steps(folder: Path, arguments: Sequence[str], number: int) ->
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_stopped_command_has_its_code_and_its_run_goes_on(tmp_path: Path, number: int, code: int) -> None:
-    arguments = ["train", "--stage", "1", *TINY, *SETS, "--steps", "40", "--out", "run"]
+@pytest.mark.parametrize(
+    ("number", "code", "devices"),
+    [(signal.SIGTERM, 143, "cpu"), (signal.SIGINT, 130, "cpu"), (signal.SIGTERM, 143, "cpu:2")],
+)
+def test_a_stopped_command_has_its_code_and_its_run_goes_on(
+    tmp_path: Path, number: int, code: int, devices: str
+) -> None:
+    arguments = ["train", "--stage", "1", *TINY, *SETS, "--steps", "40", "--out", "run", "--devices", devices]
     returned, err = stop_after_two_steps(tmp_path, arguments, number)
     assert returned == code, err
     assert "muse train --resume run" in err
     status = RunFolder(tmp_path / "run").status
     assert (status.state, status.exit_code) == ("interrupted", code)
     assert 2 <= status.step < 40
+    cursor = read_state(RunFolder(tmp_path / "run").checkpoints()[-1]).training["cursor"]
+    assert cursor == {str(lane): 2 * status.step for lane in range(4)}
     again = muse(tmp_path, "train", "--resume", "run", "--json")
     assert again.returncode == 0, again.stderr
     assert json.loads(again.stdout)["steps"] == 40
@@ -86,7 +94,7 @@ def test_two_processes_learn_what_one_learns_and_either_goes_on_with_the_others_
 
 def assert_nearly_equal(one: RunFolder, two: RunFolder) -> None:
     for run in (one, two):
-        cursor = json.loads((run.checkpoints()[-1] / "state.json").read_text())["training"]["cursor"]
+        cursor = read_state(run.checkpoints()[-1]).training["cursor"]
         assert cursor == {str(lane): 8 for lane in range(4)}
     shown = ("loss/contrastive", "grad_norm/topology", "grad_norm/pixels", "grad_norm/semantic", "grad_norm/shared")
     ours, theirs = ([line for line in run.metrics() if "lr" in line] for run in (one, two))
