@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn import functional
 
 from muse_core.data.scenes import CLASSES
-from muse_core.files import write_json
+from muse_core.files import write_atomically, write_json
 from muse_core.model.images import imagenet_normalize
 from muse_core.training.foundation.loop import Recipe, reached
 from muse_core.training.foundation.stream import fixed_scenes
@@ -27,15 +27,14 @@ def export_part(
     part: nn.Module | Mapping[str, Tensor], folder: Path, *, name: str = "model", words: Sequence[str] | None = None
 ) -> None:
     """Write `part` as float16 safetensors, with its library config and its vocabulary where it has them."""
-    folder.mkdir(parents=True, exist_ok=True)
     weights = part.state_dict() if isinstance(part, nn.Module) else part
     halves = {key: value.detach().half().contiguous() for key, value in weights.items()}
-    save_file(halves, folder / f"{name}.safetensors")
+    write_atomically(folder / f"{name}.safetensors", save(halves))
     config = getattr(part, "config", None)
     if config is not None and hasattr(config, "to_json_string"):
-        (folder / "config.json").write_text(config.to_json_string(), encoding="utf-8")
+        write_atomically(folder / "config.json", config.to_json_string())
     if words is not None:
-        (folder / "words.json").write_text(json.dumps(list(words)), encoding="utf-8")
+        write_atomically(folder / "words.json", json.dumps(list(words)))
 
 
 def note_training(

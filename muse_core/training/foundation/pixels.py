@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from muse_core.evaluation.pixels import mean_of_finite, psnr, to_bytes
+from muse_core.files import write_atomically
 from muse_core.model.weights import tiny
 from muse_core.training.foundation.export import export_part, note_training
 from muse_core.training.foundation.loop import Recipe, fit
@@ -73,5 +74,5 @@ def round_trip(model: PixelModel, count: int) -> dict[str, float]:
 def export(model: PixelModel, progress: Path, pack: Path, recipe: Recipe = RECIPE, *, measured_on: int = 2000) -> None:
     """Write the decoder half, with the config of the whole, and what the whole does to `measured_on` scenes."""
     export_part(model.autoencoder.decoder, pack / "pixels")
-    (pack / "pixels" / "config.json").write_text(model.autoencoder.to_json_string(), encoding="utf-8")
+    write_atomically(pack / "pixels" / "config.json", model.autoencoder.to_json_string())
     note_training(pack / "pixels", progress, recipe, "images", round_trip(model, measured_on))
