@@ -32,7 +32,7 @@ ARROWS = {
     "training": BASE | {"evaluation", "losses", "model", "data", "settings", "viz"},
     "api": BASE | {"training", "evaluation", "losses", "model", "data", "settings", "pictures"},
     "demo": BASE | {"api", "training", "evaluation", "losses", "model", "data", "settings", "viz", "pictures"},
-    "muse_core": {"api"},
+    "muse_core": {"api", "data"},
 }
 FORBIDDEN_IN_CORE = {"muse_cli", "typer", "rich", "click"}
 
