@@ -1,6 +1,7 @@
 """A generated pack loads through the library classes and says how it was made."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,11 @@ from muse_core.evaluation.options import LinearOptions
 from muse_core.model.teacher import StructureTeacher
 from muse_core.model.untouched import UntouchedEncoder
 from muse_core.model.weights import tiny
-from muse_core.training.foundation import __main__ as command
+from muse_core.training.foundation import __main__ as command, backbone, pixels, teacher
 from muse_core.training.foundation.backbone import CaptionModel
-from muse_core.training.foundation.card import CARD, measure_pack, write_card
+from muse_core.training.foundation.card import CARD, FIGURES, measure_pack, write_card
+from muse_core.training.foundation.card_text import render
+from muse_core.training.foundation.loop import Recipe
 from muse_core.training.foundation.stream import fixed_scenes
 
 PARTS = ("backbone", "text", "pixels", "teacher")
@@ -96,3 +99,25 @@ def test_the_command_trains_writes_and_resumes(tmp_path: Path, capsys: pytest.Ca
     assert json.loads((tmp_path / "pack/teacher/training.json").read_text())["samples"] == 64
     assert command.main(["teacher", "--out", str(tmp_path), "--steps", "2"]) == 3
     assert "another recipe" in capsys.readouterr().err
+
+
+def test_the_shipped_card_says_what_its_figures_say() -> None:
+    figures = json.loads((tiny.PACK / FIGURES).read_text(encoding="utf-8"))
+    assert (tiny.PACK / CARD).read_text(encoding="utf-8") == render(figures)
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_the_shipped_part_is_the_one_that_was_measured(part: str) -> None:
+    figures = json.loads((tiny.PACK / FIGURES).read_text(encoding="utf-8"))["parts"][part]
+    assert figures["training"] == json.loads((tiny.PACK / part / "training.json").read_text(encoding="utf-8"))
+    assert figures["bytes"] == sum(file.stat().st_size for file in (tiny.PACK / part).glob("*.safetensors"))
+
+
+@pytest.mark.parametrize(
+    ("part", "recipe"),
+    [("backbone", backbone.RECIPE), ("text", backbone.RECIPE), ("pixels", pixels.RECIPE), ("teacher", teacher.RECIPE)],
+)
+def test_the_command_trains_by_the_recipe_of_the_shipped_part(part: str, recipe: Recipe) -> None:
+    note = json.loads((tiny.PACK / part / "training.json").read_text(encoding="utf-8"))
+    assert note["recipe"] == asdict(recipe)
+    assert note["samples"] == recipe.steps * recipe.batch_size

@@ -3,7 +3,7 @@
 import torch
 
 from muse_core.training.foundation.stream import fixed_scenes
-from muse_core.training.foundation.teacher import MaskTeacher, query_weights, same_segment
+from muse_core.training.foundation.teacher import MaskTeacher, same_segment
 
 
 def test_rows_of_the_target_sum_to_one() -> None:
@@ -26,20 +26,6 @@ def test_the_target_of_a_hand_made_mask() -> None:
 def test_two_objects_are_two_segments() -> None:
     mask = torch.tensor([[1, 2], [0, 3]], dtype=torch.uint8)
     assert torch.equal(same_segment(mask[None], 1)[0], torch.eye(4))
-
-
-def test_small_objects_count_as_much_as_the_background() -> None:
-    mask = torch.zeros(1, 8, 8, dtype=torch.uint8)
-    mask[:, 0, 0] = 1
-    weights = query_weights(mask, 1)[0]
-    assert torch.allclose(weights.sum(), torch.ones(()))
-    assert torch.allclose(weights[0], torch.tensor(0.5 / 64 + 0.5 / 2))  # its area, and half of all segments
-
-
-def test_a_sliver_of_an_object_does_not_rule_the_loss() -> None:
-    mask = torch.zeros(1, 64, 64, dtype=torch.uint8)
-    mask[:, 0, 0] = 1  # one pixel of a patch of 64
-    assert query_weights(mask, 8).max() < 0.06
 
 
 def test_the_loss_reaches_the_last_attention() -> None:

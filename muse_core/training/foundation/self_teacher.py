@@ -2,9 +2,11 @@
 
 A student sees crops of fresh scenes and must give the answers that its own running average gives:
 for the whole view (DINO), for patches hidden from it (iBOT), and for patches of another view that show the same place.
-Those losses hardly reach the attention among patches in the last layer, which is what MUSE learns from (the class
-token's loss passes it by; after 400 steps of plain DINO + iBOT it pointed away from a patch's own object). So the
-student's last attention is taught, besides, to find the patches whose answers the average finds alike.
+Those losses hardly reach the attention among patches in the last layer, which is what MUSE learns from: the class
+token's loss passes it by, and a pilot's pointed away from a patch's own object. So the student's last attention is
+taught, besides, to find the patches whose answers the average finds alike.
+
+The pack does not use it: the attempt was not finished (docs/foundation.md).
 
 Letters: B scenes, V views, n patches, K prototypes, D width.
 """
