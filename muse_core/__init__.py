@@ -13,24 +13,17 @@ if TYPE_CHECKING:
         load_tokenizer as load_tokenizer,
         probe as probe,
         train as train,
+        write_shards as write_shards,
         zeroshot as zeroshot,
     )
-    from muse_core.data.writer import write_shards as write_shards
 
 __version__ = "0.1.0"
 
-_HOMES = {
-    "load_tokenizer": "muse_core.api",
-    "train": "muse_core.api",
-    "evaluate": "muse_core.api",
-    "probe": "muse_core.api",
-    "zeroshot": "muse_core.api",
-    "write_shards": "muse_core.data.writer",
-}
-__all__ = [*_HOMES, "__version__"]
+_NAMES = ("evaluate", "load_tokenizer", "probe", "train", "write_shards", "zeroshot")
+__all__ = [*_NAMES, "__version__"]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in _NAMES:
         raise AttributeError(f"module 'muse_core' has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+    return getattr(import_module("muse_core.api"), name)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from muse_core.data.source import open_source
+from muse_core.data.writer import write_shards
 from muse_core.errors import ExitCode, MuseError
 from muse_core.evaluation.features import ProbeData
 from muse_core.evaluation.probing import run_probe
@@ -24,7 +25,7 @@ from muse_core.settings.presets import preset
 from muse_core.settings.train import TrainSettings
 from muse_core.training.start import RunSummary, train as train_stage
 
-__all__ = ["evaluate", "load_teacher", "load_tokenizer", "probe", "train", "zeroshot"]
+__all__ = ["evaluate", "load_teacher", "load_tokenizer", "probe", "train", "write_shards", "zeroshot"]
 
 
 def train(

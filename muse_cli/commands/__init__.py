@@ -22,7 +22,7 @@ EVAL = CommandSpec(
     "Measure reconstruction: PSNR, SSIM, Frechet distance.",
     "muse_cli.commands.eval:evaluate",
     "Measure",
-    ("muse eval --data demo:val --limit 64", "muse eval tiny --data demo:val --metric psnr --json"),
+    ("muse eval --data demo:val --limit 64", "muse eval tiny --data demo:val:256 --metric psnr --json"),
 )
 PROBE = CommandSpec(
     "Measure frozen features with a probe.",

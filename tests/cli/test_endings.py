@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -119,6 +120,8 @@ def test_being_told_to_stop_lets_the_work_save_and_has_its_own_code(
         text=True,
         cwd=tmp_path,
         env=shell_environment(site),
+        # A test run in the background ignores Ctrl-C, and would hand that down.
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     )
     assert process.stderr is not None
     assert process.stderr.readline() == "asleep\n"
