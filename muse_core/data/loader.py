@@ -7,6 +7,7 @@ their ranks, gives the batch that one process would have had.
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -131,6 +132,7 @@ class Batches:
             batch_size=None,
             num_workers=len(blocks) if self.workers else 0,
             collate_fn=_unchanged,
+            worker_init_fn=_leave_signals_to_the_parent,
             generator=torch.Generator().manual_seed(self.seed),  # else it draws from the generator of the training
         )
         stream = iter(loader)  # deals parts in turn, one per worker
@@ -140,6 +142,13 @@ class Batches:
 
 def _unchanged(part: Any) -> Any:
     return part
+
+
+def _leave_signals_to_the_parent(worker: int) -> None:
+    # Ctrl-C and a scheduler's SIGTERM reach the whole group. A reader that obeyed would end the training as a crash,
+    # before it could save; readers end when their parent tells them or is gone.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _checked(part: _Part) -> _Part:

@@ -24,13 +24,21 @@ from muse_core.model.text import TextTower
 
 @dataclass(frozen=True)
 class StepOutput:
-    """padded: the images as the encoder saw them; out of the connector for all of them; reconstruction (R, 3, S, S);
-    embeds, one (B, E) per supervised block."""
+    """padded: the images as the encoder saw them; out of the connector for all of them; reconstruction (R, 3, S, S)
+    of those that `spread` chooses; embeds, one (B, E) per supervised block."""
 
     padded: Tensor
     out: ConnectorOutput
     reconstruction: Tensor
     embeds: tuple[Tensor, ...]
+
+
+def spread(rows: Tensor, count: int) -> Tensor:
+    """Choose `count` rows evenly over a batch.
+
+    Neighbours come from one lane of the data: of the first rows alone, whole lanes would never be seen.
+    """
+    return rows[[index * len(rows) // count for index in range(count)]]
 
 
 class Trainee(nn.Module):
@@ -51,14 +59,14 @@ class Trainee(nn.Module):
         self.gradient_scale = gradient_scale
 
     def forward(self, images: Tensor, decoded: int, embed_blocks: tuple[int, ...]) -> StepOutput:
-        """Run on images (B, 3, S, S), decode the first `decoded` of them, embed the anchors of `embed_blocks`."""
+        """Run on images (B, 3, S, S), decode `decoded` of them, embed the anchors of `embed_blocks`."""
         (network,) = self._network
         padded = pad_to_multiple(images, network.cell)
         with torch.set_grad_enabled(self.train_encoder and torch.is_grad_enabled()):
             tokens = network.encoder(padded)
         out = self.connector(tokens, self.routing, self.gradient_scale)
         size = (images.shape[-2], images.shape[-1])
-        reconstruction = network.decode(out.latents[:decoded], size)
+        reconstruction = network.decode(spread(out.latents, decoded), size)
         embeds = tuple(self.connector.embed(out.anchors[i]) for i in embed_blocks)
         return StepOutput(padded, out, reconstruction, embeds)
 
@@ -95,7 +103,7 @@ class Objective:
 
     def terms(self, output: StepOutput, batch: Batch, log_scale: Tensor) -> tuple[dict[str, Tensor], int]:
         """Return the active losses but the adversarial one, and how many negatives the contrastive loss had."""
-        target = batch.images[: len(output.reconstruction)]
+        target = spread(batch.images, len(output.reconstruction))
         terms: dict[str, Tensor] = {}
         negatives = 0
         if "pixel" in self.weights:

@@ -21,7 +21,7 @@ from muse_core.progress import Progress, Tracker
 from muse_core.runs import RunFolder
 from muse_core.training.adversary import Adversary
 from muse_core.training.average import Average
-from muse_core.training.objective import Objective, StepOutput
+from muse_core.training.objective import Objective, StepOutput, spread
 from muse_core.training.optimizers import (
     clip_streams,
     finite,
@@ -135,7 +135,8 @@ class Run:
         """
         if not self.adversary or not self.adversary.plays_at(step):
             return {}
-        terms = self.adversary.turn(batch.images[: len(output.reconstruction)], output.reconstruction)
+        real = spread(batch.images, len(output.reconstruction))
+        terms = self.adversary.turn(real, output.reconstruction)
         if not finite(terms):
             raise MuseError(
                 f"step {step}: the discriminator is not finite; nothing of this step was saved",

@@ -45,6 +45,8 @@ def test_axial_scores_depend_only_on_the_displacement_in_rows_and_columns() -> N
 def test_axial_tells_down_from_right() -> None:
     groups = by_displacement(scores(axial_rotary((4, 4), CHANNELS, CPU), 16), (4, 4))
     assert abs(groups[1, 0][0] - groups[0, 1][0]) > 1e-2
+    assert abs(groups[0, 1][0] - groups[0, 0][0]) > 1e-2
+    assert abs(groups[0, 1][0] - groups[0, -1][0]) > 1e-2
     assert abs(groups[1, 0][0] - groups[-1, 0][0]) > 1e-2
 
 

@@ -91,6 +91,15 @@ def test_a3_losses_of_structure_and_meaning_train_no_texture() -> None:
                 assert streams == {"pixels"}, (routing, name)
 
 
+def test_the_straight_path_passes_a_gradient_on_as_it_is_and_past_the_block() -> None:
+    x, origin, received = (torch.randn(2, 3, requires_grad=True) for _ in range(3))
+    read = ROUTINGS["open"].read(x, origin)
+    assert torch.equal(read, x)
+    to_x, to_origin = torch.autograd.grad(read, (x, origin), received.detach(), allow_unused=True)
+    assert to_x is None
+    assert torch.equal(to_origin, received)
+
+
 # Joint and released: where they do meet.
 
 

@@ -1,6 +1,7 @@
 """A run that was stopped and went on equals one that was never stopped, bit for bit."""
 
 import json
+import os
 import shutil
 import signal
 from collections.abc import Mapping
@@ -165,6 +166,21 @@ def test_being_told_to_stop_at_the_very_last_step_is_not_forgotten(tmp_path: Pat
     assert RunFolder(tmp_path / "run").status.state == "finished"
 
 
+def test_a_signal_while_the_last_checkpoint_is_written_is_not_forgotten_either(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save = Run.save
+
+    def signalled(self: Run, done: int) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        save(self, done)
+
+    monkeypatch.setattr(Run, "save", signalled)
+    with pytest.raises(Terminated):
+        train_lean(1, tmp_path / "run", {"training.steps": 1})
+    assert RunFolder(tmp_path / "run").status.step == 1
+
+
 def test_handlers_of_signals_are_put_back(tmp_path: Path) -> None:
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     train_lean(1, tmp_path / "run", {"training.steps": 1})
@@ -181,6 +197,16 @@ def test_b2_the_decay_of_the_average_survives_a_resume(tmp_path: Path) -> None:
     assert (again.average.cap, again.average.updates, again.first_step) == (0.2, 3, 3)
     saved = read_tensors(RunFolder(tmp_path / "run").checkpoints()[-1] / "average.safetensors")
     assert equal(again.average.shadow, saved)
+
+
+def test_chance_goes_on_where_it_was(tmp_path: Path) -> None:
+    run = begin(1, tmp_path / "run")
+    torch.rand(7)  # as something in a step might
+    run.save(1)
+    expected = torch.rand(3)
+    torch.manual_seed(99)
+    begin(1, tmp_path / "run")
+    assert torch.equal(torch.rand(3), expected)
 
 
 # The data of several processes.

@@ -15,7 +15,7 @@ from muse_core.model.checkpoint import read_state
 from muse_core.runs import RunFolder
 
 TINY = ["--size", "tiny", "--init", "none", "--batch-size", "8", "--track", "none", "--devices", "cpu"]
-SETTINGS = {"model.width": 32, "model.blocks": 2, "data.lanes": 4, "data.workers": 0, "data.val_images": 4}
+SETTINGS = {"model.width": 32, "model.blocks": 2, "data.lanes": 4, "data.workers": 1, "data.val_images": 4}
 SETS = [text for key, value in {**SETTINGS, "training.log_every": 1}.items() for text in ("--set", f"{key}={value}")]
 
 
@@ -30,7 +30,10 @@ def muse(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
 
 
 def stop_after_two_steps(folder: Path, arguments: Sequence[str], number: int) -> tuple[int, str]:
-    """Start a command, send it a signal once two steps are told, and return how it ended."""
+    """Start a command, send it a signal once two steps are told, and return how it ended.
+
+    The signal goes to the whole group, readers included, as a terminal's Ctrl-C and a scheduler's SIGTERM do.
+    """
     process = subprocess.Popen(
         [sys.executable, "-m", "muse_cli", *arguments],
         cwd=folder,
@@ -38,12 +41,13 @@ def stop_after_two_steps(folder: Path, arguments: Sequence[str], number: int) ->
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        start_new_session=True,
     )
     metrics = folder / "run" / "metrics.jsonl"
     deadline = time.monotonic() + 300
     while process.poll() is None and time.monotonic() < deadline:
         if metrics.exists() and len(metrics.read_text().splitlines()) >= 2:
-            process.send_signal(number)
+            os.killpg(process.pid, number)
             break
         time.sleep(0.05)
     _, err = process.communicate(timeout=300)

@@ -10,6 +10,7 @@ from torch import Tensor
 from muse_core.data.sample import Batch
 from muse_core.runs import RunFolder
 from muse_core.training.loop import train
+from muse_core.training.objective import spread
 from muse_core.training.run import Run
 from muse_core.training.setup import decoded_share
 from tests.training.mini import Changes, begin, lean, train_lean
@@ -67,10 +68,23 @@ def test_only_so_many_images_are_decoded_and_all_are_attended(tmp_path: Path) ->
     output = run.objective.run(run.trainee, batch)
     assert output.reconstruction.shape == (3, 3, 32, 32)
     assert output.out.latents.shape[0] == output.out.attentions[0].shape[0] == len(output.embeds[0]) == 8
-    # The decoder must not see which images it is given: the first ones are compared with the first ones.
     terms = run.losses(output, batch, 0)
-    expected = (output.reconstruction - batch.images[:3]).square().mean()
+    expected = (output.reconstruction - batch.images[[0, 2, 5]]).square().mean()
     torch.testing.assert_close(terms["pixel"], expected)
+    every = run.network.decode(output.out.latents, (32, 32))
+    torch.testing.assert_close(output.reconstruction, every[[0, 2, 5]], rtol=1e-4, atol=1e-5)
+
+
+def test_images_of_every_lane_are_decoded(tmp_path: Path) -> None:
+    """Else whole shards would never be reconstructed: a batch holds its lanes one after the other."""
+    run = begin(1, tmp_path / "run", {"training.batch_size": 16, "training.reconstruct": 4})
+    batch = run.next_batch()
+    lanes = torch.tensor([int(key.split("-")[-1]) % 4 for key in batch.keys])
+    assert lanes.tolist() == sorted(lanes.tolist())
+    assert set(spread(lanes, 4).tolist()) == {0, 1, 2, 3}
+    for count in range(1, 17):
+        chosen = spread(torch.arange(16), count).tolist()
+        assert len(set(chosen)) == count
 
 
 def test_a7_the_pixel_loss_sees_what_was_decoded_and_not_what_can_be_shown(tmp_path: Path) -> None:
