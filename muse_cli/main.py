@@ -6,8 +6,8 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Sequence
-from contextlib import redirect_stdout
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
 from types import FrameType
 from typing import Annotated
 
@@ -55,11 +55,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         import logging
 
         logging.basicConfig(level=os.environ["MUSE_LOG_LEVEL"].upper())
-    _end_on_sigterm()
     stdout = sys.stdout
     try:
         # With --json whatever a library prints goes to stderr: stdout carries one document.
-        with redirect_stdout(sys.stderr if out.json else stdout):
+        with _ending_on_sigterm(), redirect_stdout(sys.stderr if out.json else stdout):
             code = _run(arguments)
     except Exception:
         if completing:  # the shell would print what we say into the line being typed
@@ -115,6 +114,13 @@ def _on_sigterm(signum: int, frame: FrameType | None) -> None:
     raise Terminated
 
 
-def _end_on_sigterm() -> None:
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, _on_sigterm)
+@contextmanager
+def _ending_on_sigterm() -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, _on_sigterm)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -7,8 +7,10 @@ their ranks, gives the batch that one process would have had.
 
 from __future__ import annotations
 
+import atexit
 import signal
-from collections.abc import Iterator
+import weakref
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -135,9 +137,18 @@ class Batches:
             worker_init_fn=_leave_signals_to_the_parent,
             generator=torch.Generator().manual_seed(self.seed),  # else it draws from the generator of the training
         )
-        stream = iter(loader)  # deals parts in turn, one per worker
-        while True:
-            yield _joined([_checked(next(stream)) for _ in blocks])
+        stream = _joined(iter(loader), len(blocks))
+        if self.workers:
+            # Registered after the loader's own clean-up, so it runs before that: it sends SIGTERM, which our readers
+            # leave to us, and would wait for ever.
+            atexit.register(_close, weakref.ref(stream))
+        return stream
+
+
+def _close(stream: weakref.ref[Generator[Batch]]) -> None:
+    found = stream()
+    if found is not None:
+        found.close()  # drops the loader's iterator, which ends its readers
 
 
 def _unchanged(part: Any) -> Any:
@@ -158,7 +169,13 @@ def _checked(part: _Part) -> _Part:
     return part
 
 
-def _joined(parts: list[_Part]) -> Batch:
+def _joined(parts: Iterator[_Part], workers: int) -> Generator[Batch]:
+    """Join what the workers contribute; the loader deals their parts in turn."""
+    while True:
+        yield _batch([_checked(next(parts)) for _ in range(workers)])
+
+
+def _batch(parts: list[_Part]) -> Batch:
     skips = Skips()
     for part in parts:
         skips.merge(part.skips)

@@ -1,6 +1,8 @@
 """Batches are the same for any number of processes and workers, and continue at the exact next sample."""
 
 import itertools
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -86,6 +88,22 @@ def test_processes_and_workers_never_change_what_is_read(scene_shards: Path, wor
     source = sources(scene_shards)[1]
     steps = 18  # three passes over 48 samples
     assert_same(global_batches(source, steps, world=world, workers=workers), global_batches(source, steps))
+
+
+HELD = """
+from muse_core.data.loader import Batches
+from muse_core.data.source import SceneSource
+from muse_core.data.transforms import train_transform
+
+held = iter(Batches(SceneSource("train"), batch_size=2, lanes=2, workers=2, transform=train_transform(16)))
+print(len(next(held)))
+"""
+
+
+def test_readers_end_with_the_process_even_while_someone_holds_the_batches() -> None:
+    """They leave SIGTERM to their parent, and the loader's own clean-up sends SIGTERM and waits."""
+    ended = subprocess.run([sys.executable, "-c", HELD], capture_output=True, text=True, timeout=120)
+    assert (ended.returncode, ended.stdout) == (0, "2\n"), ended.stderr
 
 
 @pytest.mark.parametrize("which", [0, 2])
