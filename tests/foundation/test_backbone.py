@@ -1,4 +1,4 @@
-"""Token dropping sees the right tokens; the losses see the right words."""
+"""Token dropping sees the right tokens; the losses see the right words and pixels."""
 
 import pytest
 import torch
@@ -7,7 +7,7 @@ from torch import Tensor
 from muse_core.model.images import imagenet_normalize
 from muse_core.model.text import WordTokenizer
 from muse_core.model.weights import tiny
-from muse_core.training.foundation.backbone import CaptionModel, keep_some
+from muse_core.training.foundation.backbone import CaptionModel, pick, some_patches
 from muse_core.training.foundation.stream import SceneBatch, fixed_scenes
 
 
@@ -16,43 +16,64 @@ def batch() -> SceneBatch:
     return next(fixed_scenes("train", 4, batch_size=4))
 
 
-def numbered(images: int, patches: int) -> Tensor:
-    """Tokens that carry their own place: (B, 1 + n, 1), the class token 0."""
-    return torch.arange(patches + 1.0).expand(images, -1)[..., None]
-
-
-def test_the_class_token_stays_first_and_patches_stay_whole() -> None:
-    kept = keep_some(numbered(200, 16), 5)[..., 0]
-    assert kept.shape == (200, 6)
-    assert (kept[:, 0] == 0).all()
-    assert all(len(set(row.tolist())) == 6 for row in kept)  # none twice, and the class token not among the patches
-    assert set(kept[:, 1:].flatten().tolist()) == set(range(1, 17))
+def test_some_patches_are_drawn_and_none_twice() -> None:
+    chosen = some_patches(200, 16, 5)
+    assert chosen.shape == (200, 5)
+    assert all(len(set(row.tolist())) == 5 for row in chosen)
+    assert set(chosen.flatten().tolist()) == set(range(16))
 
 
 def test_every_image_keeps_its_own_choice() -> None:
-    kept = keep_some(numbered(8, 64), 16)[..., 0]
-    assert len({tuple(sorted(row.tolist())) for row in kept}) == 8
+    assert len({tuple(sorted(row.tolist())) for row in some_patches(8, 64, 16)}) == 8
 
 
-def test_tokens_are_dropped_after_they_got_their_positions(captioned: CaptionModel, batch: SceneBatch) -> None:
-    whole = captioned.backbone.embeddings(imagenet_normalize(batch.images))
-    torch.manual_seed(0)
-    kept = keep_some(whole, 64)
-    found = (kept[0, 1:, None] == whole[0, None, 1:]).all(-1)  # each one is, to the bit, a token of the whole picture
-    assert found.any(1).all()
+def test_all_are_seen_in_their_order_where_none_is_dropped() -> None:
+    assert some_patches(2, 16, 64).tolist() == [list(range(16))] * 2
 
 
-def test_keeping_all_is_the_encoder_itself(captioned: CaptionModel, batch: SceneBatch) -> None:
+def test_picked_rows_are_whole() -> None:
+    rows = torch.arange(24.0).view(2, 4, 3)
+    assert pick(rows, torch.tensor([[3, 0], [1, 1]])).tolist() == [
+        [[9.0, 10.0, 11.0], [0.0, 1.0, 2.0]],
+        [[15.0, 16.0, 17.0], [15.0, 16.0, 17.0]],
+    ]
+
+
+def seen(model: CaptionModel, batch: SceneBatch, keep: int) -> Tensor:
+    chosen = some_patches(len(batch.images), 256, keep)
+    return model.tokens(imagenet_normalize(batch.images), chosen).mean(1)
+
+
+def test_seeing_all_is_the_encoder_itself(captioned: CaptionModel, batch: SceneBatch) -> None:
     with torch.no_grad():
         tokens = captioned.backbone(imagenet_normalize(batch.images)).last_hidden_state[:, 1:]
-        assert torch.allclose(captioned.pooled(batch.images, 256), tokens.mean(1), atol=1e-5)
+        assert torch.allclose(seen(captioned, batch, 256), tokens.mean(1), atol=1e-5)
 
 
 def test_dropping_tokens_changes_little_but_something(captioned: CaptionModel, batch: SceneBatch) -> None:
     with torch.no_grad():
-        whole, part = captioned.pooled(batch.images, 256), captioned.pooled(batch.images, 64)
+        whole, part = seen(captioned, batch, 256), seen(captioned, batch, 64)
     assert not torch.equal(whole, part)
     assert torch.nn.functional.cosine_similarity(whole, part).min() > 0.7
+
+
+@pytest.mark.parametrize("progress", [0.0, 0.99])  # a part of the tokens, and all
+def test_each_token_is_held_to_the_pixels_of_its_own_patch(
+    batch: SceneBatch, monkeypatch: pytest.MonkeyPatch, progress: float
+) -> None:
+    """A head that knows the answer has no pixel loss, whichever tokens are seen."""
+    model = CaptionModel()
+    size, patch = 64, model.patch
+    rows, columns = torch.meshgrid(torch.arange(size), torch.arange(size), indexing="ij")
+    number = (rows // patch * (size // patch) + columns // patch) / 256  # every pixel names its patch
+    images = number.expand(4, 3, size, size)
+    normalized = imagenet_normalize(images)[0, :, ::patch, ::patch].flatten(1).T  # (256, 3)
+    answer = normalized.repeat(1, patch**2)
+    monkeypatch.setattr(model, "tokens", lambda images, chosen: answer[chosen])
+    monkeypatch.setattr(model, "pixels", torch.nn.Identity())
+    monkeypatch.setattr(model, "_of_captions", lambda pooled, batch: {})
+    found = model(SceneBatch(images, batch.captions, batch.masks, batch.classes), progress)
+    assert found["pixels"].item() == pytest.approx(0.0, abs=1e-6)
 
 
 def test_equal_captions_are_no_negatives_of_each_other(captioned: CaptionModel, batch: SceneBatch) -> None:

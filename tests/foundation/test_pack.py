@@ -11,11 +11,12 @@ from safetensors.torch import load_file
 from muse_core.data.scenes import WORDS
 from muse_core.errors import MuseError
 from muse_core.evaluation.options import LinearOptions
+from muse_core.model.images import imagenet_normalize
 from muse_core.model.teacher import StructureTeacher
 from muse_core.model.untouched import UntouchedEncoder
 from muse_core.model.weights import tiny
 from muse_core.training.foundation import __main__ as command, backbone, pixels, teacher
-from muse_core.training.foundation.backbone import CaptionModel
+from muse_core.training.foundation.backbone import CaptionModel, some_patches
 from muse_core.training.foundation.card import CARD, FIGURES, measure_pack, write_card
 from muse_core.training.foundation.card_text import render
 from muse_core.training.foundation.loop import Recipe
@@ -33,7 +34,8 @@ def test_weights_come_back_as_half_precision_kept_them(pack: Path, captioned: Ca
 def test_an_exported_backbone_sees_what_the_trained_one_saw(pack: Path, captioned: CaptionModel) -> None:
     images = next(fixed_scenes("val", 8, batch_size=8)).images
     with torch.no_grad():
-        trained = captioned.projection(captioned.pooled(images, 256))
+        every = some_patches(8, 256, 256)
+        trained = captioned.projection(captioned.tokens(imagenet_normalize(images), every).mean(1))
     assert torch.allclose(tiny.load_image_tower(pack)(images), trained, atol=0.01)
 
 

@@ -1,12 +1,14 @@
 """The backbone and the text tower of the pack, trained together as a small CLIP.
 
-Two terms: the contrastive loss of CLIP, and a word loss (which words does the caption hold?), which gives each image
-a full target even in a small batch. Most steps see a random part of the tokens (as in FLIP), the last ones all.
+Three terms: the contrastive loss of CLIP; a word loss (which words does the caption hold?), which gives each image a
+full target even in a small batch; and a pixel loss (what does each token see?), because captions alone teach a small
+encoder to drop what a decoder needs. Most steps see a random part of the tokens (as in FLIP), the last ones all.
 """
 
 from pathlib import Path
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -20,21 +22,21 @@ from muse_core.training.foundation.stream import SceneBatch
 
 RECIPE = Recipe(steps=11_000, batch_size=64, lr=2e-3, save_every=500, log_every=100)
 WORD_WEIGHT = 0.25
+PIXEL_WEIGHT = 1.0
 PHASES = ((0.80, 64), (0.95, 128), (1.01, 256))
 """Up to this part of the training, this many of the 256 tokens are seen."""
 
 
-def keep_some(hidden: Tensor, keep: int) -> Tensor:
-    """Keep the class token and `keep` random patches of each image: (B, 1 + n, D) to (B, 1 + keep, D).
-
-    Positions are in the tokens already, so it does not matter which ones stay.
-    """
-    patches = hidden.shape[1] - 1
+def some_patches(images: int, patches: int, keep: int) -> Tensor:
+    """Draw which patches of each image are seen: (B, min(keep, n)) numbers below n, none twice in a row."""
     if keep >= patches:
-        return hidden
-    chosen = torch.rand(len(hidden), patches).argsort(1)[:, :keep] + 1  # 0 is the class token
-    kept = hidden.gather(1, chosen[..., None].expand(-1, -1, hidden.shape[-1]))
-    return torch.cat((hidden[:, :1], kept), dim=1)
+        return torch.arange(patches).expand(images, -1)
+    return torch.rand(images, patches).argsort(1)[:, :keep]
+
+
+def pick(rows: Tensor, chosen: Tensor) -> Tensor:
+    """Take the chosen rows of each image: (B, n, D) and (B, k) to (B, k, D)."""
+    return rows.gather(1, chosen[..., None].expand(-1, -1, rows.shape[-1]))
 
 
 class CaptionModel(nn.Module):
@@ -48,21 +50,34 @@ class CaptionModel(nn.Module):
         self.text = tiny.new_text(len(self.tokenizer))
         self.projection = nn.Linear(tiny.WIDTH, tiny.WIDTH, bias=False)
         self.words = nn.Linear(tiny.WIDTH, len(self.tokenizer))
+        self.patch = int(self.backbone.config.patch_size[0])
+        self.pixels = nn.Linear(tiny.WIDTH, 3 * self.patch**2)
         self.logit_scale = nn.Parameter(torch.tensor(2.6592))
         for weight in self.parameters():
             if weight.ndim in (2, 4):  # the libraries' 0.02 suits wide networks; here it only delays the start
                 nn.init.trunc_normal_(weight, std=0.06)
 
-    def pooled(self, images: Tensor, keep: int) -> Tensor:
-        """Mean of `keep` random patch tokens after the backbone, (B, D)."""
-        hidden = keep_some(self.backbone.embeddings(imagenet_normalize(images)), keep)
+    def tokens(self, images: Tensor, chosen: Tensor) -> Tensor:
+        """Tokens of the chosen patches after the backbone, (B, k, D), of normalised images.
+
+        Positions are in the tokens before any is left out, so it does not matter which ones stay.
+        """
+        hidden = self.backbone.embeddings(images)
+        hidden = torch.cat((hidden[:, :1], pick(hidden[:, 1:], chosen)), dim=1)
         tokens: Tensor = self.backbone.encoder(hidden).last_hidden_state[:, 1:]
-        return tokens.mean(1)
+        return tokens
 
     def forward(self, batch: SceneBatch, progress: float) -> dict[str, Tensor]:
-        """Return the two losses of a batch."""
+        """Return the three losses of a batch."""
+        images = imagenet_normalize(batch.images)
+        patches = rearrange(images, "b c (h p) (w q) -> b (h w) (p q c)", p=self.patch, q=self.patch)
         keep = next(count for end, count in PHASES if progress < end)
-        pooled = self.pooled(batch.images, keep)
+        chosen = some_patches(len(patches), patches.shape[1], keep)
+        tokens = self.tokens(images, chosen)
+        seen = functional.l1_loss(self.pixels(tokens), pick(patches, chosen))
+        return {**self._of_captions(tokens.mean(1), batch), "pixels": PIXEL_WEIGHT * seen}
+
+    def _of_captions(self, pooled: Tensor, batch: SceneBatch) -> dict[str, Tensor]:
         ids = self.tokenizer(batch.captions)
         image = functional.normalize(self.projection(pooled), dim=-1)
         text = functional.normalize(self.text(input_ids=ids).text_embeds, dim=-1)
