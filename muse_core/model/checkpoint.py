@@ -6,20 +6,22 @@ state.json            size, numbers of the connector, stage, frozen parts
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from muse_core.errors import MuseError
 from muse_core.files import read_json, write_json
-from muse_core.model.build import ConnectorSpec, build_network
+from muse_core.model.architecture import Architecture, refuse_empty
+from muse_core.model.build import ConnectorSpec, build_network, empty_network
 from muse_core.model.network import MuseNetwork
+from muse_core.model.weights import published
+from muse_core.model.weights.filling import digest_of, fill as fill
 from muse_core.model.weights.parts import tiny_hashes
 
 SCHEMA = 1
@@ -27,7 +29,11 @@ SCHEMA = 1
 
 @dataclass(frozen=True)
 class CheckpointState:
-    """What state.json says; `frozen` maps a part's role to the sha256 of its published file."""
+    """What state.json says.
+
+    frozen: a part's role -> the sha256 of its file in the tiny pack, or of its weights for a part that was published
+    elsewhere. architecture: the sizes of encoder and decoder, for networks that are not built from the tiny pack.
+    """
 
     size: str
     stage: int
@@ -37,6 +43,7 @@ class CheckpointState:
     frozen: Mapping[str, str]
     training: Mapping[str, Any] = field(default_factory=dict)
     schema: int = SCHEMA
+    architecture: Mapping[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return what state.json holds."""
@@ -60,7 +67,10 @@ def save_network(
     if average is not None:
         tensors = {name: weight.detach().cpu().contiguous() for name, weight in average.items()}
         save_file(tensors, folder / "average.safetensors")
-    write_json(folder / "state.json", state.to_json())
+    document = state.to_json()
+    if network.architecture is not None:
+        document["architecture"] = network.architecture.to_json()
+    write_json(folder / "state.json", document)
 
 
 def read_state(folder: Path) -> CheckpointState:
@@ -87,12 +97,33 @@ def load_network(folder: Path, *, average: bool = True) -> tuple[MuseNetwork, Ch
     """
     state = read_state(folder)
     _refuse_changed_parts(folder, state)
-    network = build_network(state.size, state.spec)
     weights = read_tensors(folder / "model.safetensors")
     if average and (folder / "average.safetensors").is_file():
         weights |= read_tensors(folder / "average.safetensors")
-    fill(network, weights, absent=() if state.encoder_trained else ("encoder.",), source=str(folder))
+    absent = () if state.encoder_trained else ("encoder.",)
+    if state.size == "tiny":
+        network = build_network(state.size, state.spec)
+        fill(network, weights, absent=absent, source=str(folder))
+        return network, state
+    architecture = Architecture.from_json(state.architecture or {}, str(folder / "state.json"))
+    network = empty_network(architecture, state.spec)
+    fill(network, weights, absent=absent, source=str(folder), assign=True)
+    if not state.encoder_trained:
+        _read_frozen_encoder(network, folder, state, architecture)
+    refuse_empty(network, str(folder))
     return network, state
+
+
+def _read_frozen_encoder(
+    network: MuseNetwork, folder: Path, state: CheckpointState, architecture: Architecture
+) -> None:
+    part = published.load_encoder(state.size, architecture)
+    if digest_of(part) != state.frozen.get("encoder"):
+        raise MuseError(
+            f"{folder} was trained with another vision encoder than {published.need(state.size, 'encoder')[1]}",
+            hint="put back the weights it was trained with; `muse export` makes a checkpoint that carries them",
+        )
+    network.encoder.vision.load_state_dict(part.state_dict(), assign=True)
 
 
 def _refuse_changed_parts(folder: Path, state: CheckpointState) -> None:
@@ -119,35 +150,6 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
         raise MuseError(f"{file} is missing", hint="muse ls runs") from None
     except (SafetensorError, OSError) as error:
         raise MuseError(f"{file} cannot be read: {error}") from None
-
-
-def fill(network: torch.nn.Module, weights: Mapping[str, Tensor], *, absent: Iterable[str], source: str) -> None:
-    """Load weights strictly; only names under the declared prefixes may be absent.
-
-    Raises:
-        MuseError: names what is missing, unexpected, or of another shape, by prefix.
-    """
-    own = network.state_dict()
-    prefixes = tuple(absent)
-    missing = [name for name in own if name not in weights and not name.startswith(prefixes)]
-    unexpected = [name for name in weights if name not in own]
-    misshapen = [name for name in own if name in weights and own[name].shape != weights[name].shape]
-    problems = [
-        f"{len(names)} {what} ({_by_prefix(names)})"
-        for what, names in (("missing", missing), ("unexpected", unexpected), ("of another shape", misshapen))
-        if names
-    ]
-    if problems:
-        raise MuseError(f"{source} does not fit the network: {'; '.join(problems)}", hint="muse ls runs")
-    network.load_state_dict(dict(weights), strict=False)
-
-
-def _by_prefix(names: list[str]) -> str:
-    counts: dict[str, int] = {}
-    for name in names:
-        prefix = ".".join(name.split(".")[:2])
-        counts[prefix] = counts.get(prefix, 0) + 1
-    return ", ".join(f"{prefix}: {count}" for prefix, count in counts.items())
 
 
 def is_checkpoint(folder: Path) -> bool:

@@ -71,6 +71,7 @@ class Connector(nn.Module):
         self.layout = layout
         self.fold_side = fold_side
         self.head_width = width // heads
+        self.caption_width = caption_width
         self.adapter = nn.Sequential(nn.RMSNorm(folded, eps=EPS), nn.Linear(folded, width, bias=False), nn.GELU())
         self.blocks = nn.ModuleList(
             SynergisticBlock(width, heads, inject) if layout == "muse" else ReleasedBlock(width, heads)

@@ -5,6 +5,7 @@ Letters: B images, H x W pixels, C latent channels, h x w cells.
 
 from torch import Tensor, nn
 
+from muse_core.model.architecture import Architecture
 from muse_core.model.connector import Connector, ConnectorOutput
 from muse_core.model.decoder import PixelDecoder
 from muse_core.model.encoder import VisionEncoder
@@ -13,7 +14,12 @@ from muse_core.model.routing import ROUTINGS, Routing
 
 
 class MuseNetwork(nn.Module):
-    """Encoder, connector and decoder, handed in ready-made: nothing is loaded or downloaded here."""
+    """Encoder, connector and decoder, handed in ready-made: nothing is loaded or downloaded here.
+
+    architecture: the sizes of encoder and decoder, which a checkpoint has to repeat; None for those of the tiny pack.
+    """
+
+    architecture: Architecture | None = None
 
     def __init__(self, encoder: VisionEncoder, connector: Connector, decoder: PixelDecoder) -> None:
         super().__init__()

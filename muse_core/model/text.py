@@ -8,6 +8,8 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import CLIPTextModelWithProjection
 
+from muse_core.model.weights.filling import digest_of
+
 Tokenize = Callable[[list[str]], Tensor]
 
 
@@ -52,6 +54,10 @@ class TextTower:
         self.model = model.eval().requires_grad_(False)
         self.tokenize = tokenize
         self.name = name
+
+    def digest(self) -> str:
+        """Return the sha256 of its weights."""
+        return digest_of(self.model)
 
     @property
     def width(self) -> int:

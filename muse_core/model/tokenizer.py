@@ -19,13 +19,14 @@ from muse_core.model.text import TextTower
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a tokenizer came from, in the words that `info` repeats."""
+    """Where a tokenizer came from, in the words that `info` repeats; `size` says which parts belong to it."""
 
     name: str
     source: str
     licence: str
     resolution: int
     notes: tuple[str, ...] = ()
+    size: str = "tiny"
 
 
 class MuseTokenizer:

@@ -10,8 +10,9 @@ from muse_core.errors import ExitCode, MuseError
 from muse_core.losses.perceptual import parse_perceptual
 from muse_core.model.build import plan_network
 from muse_core.model.network import MuseNetwork
+from muse_core.model.opening import locate
 from muse_core.model.weights.parts import missing_parts
-from muse_core.runs import find, newest_finished
+from muse_core.runs import newest_finished
 from muse_core.settings.presets import STAGES as TITLES
 from muse_core.settings.train import TrainSettings
 from muse_core.training.setup import (
@@ -68,7 +69,7 @@ def find_init(settings: TrainSettings) -> Path | None:
     if run.init == "none" or (run.init is None and run.stage == 1):
         return None
     if run.init is not None:
-        return find(run.init)
+        return locate(run.init)
     previous = newest_finished(stage=run.stage - 1, size=run.size)
     checkpoint = previous.last_checkpoint() if previous else None
     if checkpoint is None:

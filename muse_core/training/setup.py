@@ -22,6 +22,7 @@ from muse_core.model.checkpoint import CheckpointState, describe, load_network, 
 from muse_core.model.discriminator import PatchDiscriminator
 from muse_core.model.images import imagenet_normalize
 from muse_core.model.network import MuseNetwork
+from muse_core.model.opening import open_network
 from muse_core.model.routing import ROUTINGS
 from muse_core.model.teacher import StructureTeacher
 from muse_core.model.weights import tiny
@@ -191,13 +192,13 @@ def _start(settings: TrainSettings, init: Path | None) -> tuple[MuseNetwork, Che
     spec = spec_of(settings)
     if init is None:
         return build_network(settings.run.size, spec), None
-    network, state = load_network(init)
+    network, state = open_network(init)
     theirs, ours = vars(state.spec) | {"size": state.size}, vars(spec) | {"size": settings.run.size}
-    differing = [f"{key} {theirs[key]} there, {ours[key]} here" for key in ours if theirs[key] != ours[key]]
-    differing = [text for text in differing if not text.startswith("resolution")]
+    differing = [key for key in ours if theirs[key] != ours[key] and key != "resolution"]
     if differing:
-        what = f"{init} does not fit the settings: {'; '.join(differing)}"
-        raise MuseError(what, hint="--init none, or the same --set")
+        said = "; ".join(f"{key} {theirs[key]} there, {ours[key]} here" for key in differing)
+        sets = [f"--set model.{key}={str(theirs[key]).lower()}" for key in differing if key != "size"]
+        raise MuseError(f"{init} does not fit the settings: {said}", hint=f"--init none, or {' '.join(sets)}")
     return network, state
 
 

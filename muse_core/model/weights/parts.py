@@ -12,18 +12,29 @@ from pathlib import Path
 
 from muse_core.model.weights.tiny import PACK
 
+_HUB_FILES = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
+
 
 @dataclass(frozen=True)
 class Part:
-    """One published part: its role, hub name, purpose, licence, the files of which one must be there, and where a part
-    that lies on no hub comes from."""
+    """One published part.
+
+    role, hub name, purpose, licence. files: of which one must be there, the preferred first. origin: where a part that
+    lies on no hub comes from. also: other hub names under which it was published, in order of preference.
+    """
 
     role: str
     hub: str
     purpose: str
     licence: str
-    files: tuple[str, ...] = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
+    files: tuple[str, ...] = _HUB_FILES
     origin: str | None = None
+    also: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -34,6 +45,13 @@ class Found:
     folder: Path | None
 
     @property
+    def file(self) -> Path | None:
+        """The file of its weights."""
+        if self.folder is None:
+            return None
+        return next(self.folder / name for name in self.part.files if (self.folder / name).is_file())
+
+    @property
     def remedy(self) -> str:
         """Where a missing part may be put and how to get it."""
         place = weights_folder() / self.part.hub
@@ -42,16 +60,40 @@ class Found:
         return f"hf download {self.part.hub} --local-dir {place}"
 
 
-_DECODER = "diffusion_pytorch_model.safetensors"
+def _vision(hub: str) -> Part:
+    return Part("encoder", hub, "vision encoder", "MIT (code and tower), Qwen tag on the hub", also=(f"{hub}-hf",))
+
+
 _SHARED = (
-    Part("decoder", "mit-han-lab/dc-ae-f32c32-sana-1.0-diffusers", "pixel decoder", "Apache-2.0", (_DECODER,)),
-    Part("teacher", "facebook/dinov3-vith16plus-pretrain-lvd1689m", "structure teacher", "DINOv3 License"),
+    Part(
+        "decoder",
+        "mit-han-lab/dc-ae-f32c32-sana-1.0-diffusers",
+        "pixel decoder",
+        "Apache-2.0",
+        ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.safetensors.index.json"),
+        also=(
+            "mit-han-lab/dc-ae-f32c32-sana-1.1-diffusers",
+            "Efficient-Large-Model/Sana_1600M_1024px_diffusers/vae",
+        ),
+    ),
+    Part(
+        "teacher",
+        "facebook/dinov3-vith16plus-pretrain-lvd1689m",
+        "structure teacher",
+        "DINOv3 License, gated: accept it on the hub first",
+        (*_HUB_FILES, "dinov3_vith16plus_pretrain_lvd1689m-7c1da9a5.pth"),
+    ),
     Part(
         "text",
         "laion/CLIP-ViT-L-14-laion2B-s32B-b82K",
         "text tower",
         "MIT",
-        ("model.safetensors", "open_clip_model.safetensors", "pytorch_model.bin", "open_clip_pytorch_model.bin"),
+        (
+            "open_clip_model.safetensors",
+            "model.safetensors",
+            "open_clip_pytorch_model.bin",
+            "pytorch_model.bin",
+        ),
     ),
     Part(
         "lpips",
@@ -79,8 +121,8 @@ _SHARED = (
     ),
 )
 PARTS: Mapping[str, tuple[Part, ...]] = {
-    "1b": (Part("encoder", "OpenGVLab/InternVL3-1B", "vision encoder", "MIT"), *_SHARED),
-    "3b": (Part("encoder", "OpenGVLab/InternVL3-2B", "vision encoder", "MIT"), *_SHARED),
+    "1b": (_vision("OpenGVLab/InternVL3-1B"), *_SHARED),
+    "3b": (_vision("OpenGVLab/InternVL3-2B"), *_SHARED),
     "tiny": tuple(
         Part(role, f"muse/tiny-{role}", purpose, "Apache-2.0", ("model.safetensors",))
         for role, purpose in (
@@ -104,6 +146,12 @@ def find_parts(size: str) -> list[Found]:
     return [Found(part, _folder_of(part, size)) for part in PARTS[size]]
 
 
+def find_part(size: str, role: str) -> Found:
+    """Look up one part of a size."""
+    part = next(part for part in PARTS[size] if part.role == role)
+    return Found(part, _folder_of(part, size))
+
+
 def missing_parts(size: str, roles: Iterable[str]) -> list[Found]:
     """List the parts of some roles that are not there."""
     wanted = set(roles)
@@ -111,15 +159,19 @@ def missing_parts(size: str, roles: Iterable[str]) -> list[Found]:
 
 
 def _folder_of(part: Part, size: str) -> Path | None:
-    places = [PACK / part.role] if size == "tiny" else [weights_folder() / part.hub, *_hub_cache(part.hub)]
+    names = (part.hub, *part.also)
+    places = [PACK / part.role] if size == "tiny" else [weights_folder() / name for name in names]
+    if size != "tiny":
+        places += [place for name in names for place in _hub_cache(name)]
     return next((place for place in places if any((place / name).is_file() for name in part.files)), None)
 
 
 def _hub_cache(hub: str) -> list[Path]:
     """Snapshots that huggingface_hub keeps on this machine, newest first."""
     home = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface")
-    snapshots = (home / "hub" / f"models--{hub.replace('/', '--')}" / "snapshots").glob("*")
-    return sorted(snapshots, key=lambda path: path.stat().st_mtime, reverse=True)
+    owner, name, *inside = hub.split("/")
+    snapshots = (home / "hub" / f"models--{owner}--{name}" / "snapshots").glob("*")
+    return [path.joinpath(*inside) for path in sorted(snapshots, key=lambda p: p.stat().st_mtime, reverse=True)]
 
 
 def sha256(file: Path) -> str:

@@ -29,6 +29,7 @@ from muse_core.model.text import TextTower, WordTokenizer
 PACK = Path(__file__).parent / "tiny_pack"
 RESOLUTION = 64
 WIDTH = 96
+CHANNELS = 16
 CONTEXT = 20
 
 
@@ -57,7 +58,7 @@ def new_pixels() -> AutoencoderDC:
     kinds = ("ResBlock", "ResBlock", "ResBlock", "EfficientViTBlock")
     layers = (1, 1, 1, 2)
     return AutoencoderDC(
-        latent_channels=16,
+        latent_channels=CHANNELS,
         attention_head_dim=32,
         encoder_block_types=kinds,
         decoder_block_types=kinds,

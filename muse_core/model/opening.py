@@ -1,0 +1,32 @@
+"""Any file or folder that holds a MUSE network, ours or released, to the network."""
+
+from pathlib import Path
+
+from muse_core.model.checkpoint import CheckpointState, load_network
+from muse_core.model.network import MuseNetwork
+from muse_core.model.released import load_released, released_file
+from muse_core.runs import find, is_run
+
+
+def locate(where: str | Path) -> Path:
+    """Return what a path means: a checkpoint folder of ours, or a file or folder of the public code as it is.
+
+    Raises:
+        MuseError: there is nothing to load; the hint says how to get something.
+    """
+    path = Path(where)
+    if path.is_file() and (path.parent / "state.json").is_file():
+        return path.parent  # a file inside a checkpoint of ours
+    if not is_run(path) and not (path / "state.json").is_file() and released_file(path):
+        return path
+    return find(where)
+
+
+def open_network(path: Path) -> tuple[MuseNetwork, CheckpointState]:
+    """Load the network that lies at a path `locate` returned, averaged weights first.
+
+    Raises:
+        MuseError: it is damaged, or does not fit.
+    """
+    file = None if (path / "state.json").is_file() else released_file(path)
+    return load_released(file) if file else load_network(path)

@@ -1,0 +1,209 @@
+"""Files of named tensors, read without running what they contain and without reading what is not wanted.
+
+Safetensors, whole or in shards, and torch files that hold nothing but tensors in plain containers. Every refusal is one
+line that names the file and the part it was to be, with a remedy as its hint.
+"""
+
+import json
+import pickle
+import re
+import warnings
+import zipfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from muse_core.errors import MuseError
+
+Reader = Callable[[], Tensor]
+Rename = Callable[[str], Sequence[str]]
+
+INDEX = ".index.json"
+REMEDY = "fetch the file again"
+
+
+class LazyTensors(Mapping[str, Tensor]):
+    """Names and shapes at once; a tensor is read when it is asked for and kept by nobody here.
+
+    source: the file, and what it was to be, for messages. remedy: what to do when it is not that.
+    """
+
+    def __init__(
+        self,
+        readers: Mapping[str, Reader],
+        shapes: Mapping[str, tuple[int, ...]],
+        source: str,
+        remedy: str = REMEDY,
+        containers: tuple[str, ...] = (),
+    ) -> None:
+        self._readers = dict(readers)
+        self.shapes = dict(shapes)
+        self.source = source
+        self.remedy = remedy
+        self.containers = containers
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self._readers[name]()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._readers)
+
+    def __len__(self) -> int:
+        return len(self._readers)
+
+    def renamed(self, name_of: Callable[[str], str]) -> "LazyTensors":
+        """Return the same tensors under other names; those renamed to nothing are left out."""
+        names = {old: new for old in self._readers if (new := name_of(old))}
+        readers = {new: self._readers[old] for old, new in names.items()}
+        shapes = {new: self.shapes[old] for old, new in names.items()}
+        return LazyTensors(readers, shapes, self.source, self.remedy, self.containers)
+
+    def under(self, prefix: str) -> "LazyTensors":
+        """Return the tensors below a prefix, without it."""
+        return self.renamed(lambda name: name.removeprefix(prefix) if name.startswith(prefix) else "")
+
+    def refuse(self, why: str) -> MuseError:
+        """Make the error for a file that is not what it was to be."""
+        return MuseError(f"{self.source} {why}", hint=self.remedy)
+
+
+def open_tensors(path: Path, part: str, remedy: str = REMEDY) -> LazyTensors:
+    """Open a file of tensors: safetensors, an index of shards, or a torch file.
+
+    Args:
+        path: the file. part: what it is to be, in words. remedy: what to do when it is not.
+
+    Raises:
+        MuseError: it is missing, cut short, or would have to run code to be read.
+    """
+    source = f"{path} ({part})"
+    if not path.is_file():
+        raise MuseError(f"{source} does not exist", hint=remedy)
+    if path.name.endswith(INDEX):
+        return _open_shards(path, part, source, remedy)
+    if path.suffix == ".safetensors":
+        return _open_safetensors([path], source, remedy)
+    return _open_torch(path, source, remedy)
+
+
+def _open_shards(index: Path, part: str, source: str, remedy: str) -> LazyTensors:
+    try:
+        named = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        shards = sorted({index.parent / str(shard) for shard in named.values()})
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise MuseError(f"{source} is not an index of shards: {error}", hint=remedy) from None
+    absent = [shard.name for shard in shards if not shard.is_file()]
+    if absent:
+        raise MuseError(f"{source} names {', '.join(absent)}, which is not there", hint=remedy)
+    if all(shard.suffix == ".safetensors" for shard in shards):
+        return _open_safetensors(shards, source, remedy)
+    opened = [_open_torch(shard, f"{shard} ({part})", remedy) for shard in shards]
+    readers = {name: partial(one.__getitem__, name) for one in opened for name in one}
+    return LazyTensors(readers, {k: v for one in opened for k, v in one.shapes.items()}, source, remedy)
+
+
+def _open_safetensors(files: Iterable[Path], source: str, remedy: str) -> LazyTensors:
+    readers: dict[str, Reader] = {}
+    shapes: dict[str, tuple[int, ...]] = {}
+    for file in files:
+        try:
+            handle: Any = safe_open(file, framework="pt")
+        except (SafetensorError, OSError) as error:
+            raise MuseError(f"{source}: {file.name} is no complete safetensors file: {error}", hint=remedy) from None
+        for name in handle.keys():  # noqa: SIM118 - a handle is no mapping
+            shapes[name] = tuple(handle.get_slice(name).get_shape())
+            readers[name] = partial(_read_one, file, name)
+    return LazyTensors(readers, shapes, source, remedy)
+
+
+def _read_one(file: Path, name: str) -> Tensor:
+    # Opened for each tensor: a handle that stays open keeps all pages that were ever read mapped beside their copies.
+    with safe_open(file, framework="pt") as handle:
+        tensor: Tensor = handle.get_tensor(name)
+    return tensor
+
+
+def _open_torch(path: Path, source: str, remedy: str) -> LazyTensors:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what torch warns of here, a foreign pickle, is refused or read below
+            document = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
+        raise MuseError(f"{source} {_why_unread(error)}", hint=remedy) from None
+    tensors, containers = _unwrapped(document, source, remedy)
+    readers = {name: partial(_same, tensor) for name, tensor in tensors.items()}
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    return LazyTensors(readers, shapes, source, remedy, containers)
+
+
+def _same(tensor: Tensor) -> Tensor:
+    return tensor
+
+
+def _why_unread(error: Exception) -> str:
+    found = re.search(r"GLOBAL ([\w.]+)", str(error))
+    if found:
+        return f"holds more than tensors ({found[1]}): reading it would run code, so it was not read"
+    if isinstance(error, pickle.UnpicklingError):
+        return "cannot be read as tensors: it is cut short, or no file of tensors at all"
+    return f"cannot be read as tensors: {(str(error) or type(error).__name__).splitlines()[0]}"
+
+
+WRAPPERS = ("ema_model", "model", "state_dict")
+"""Under which names a training script may keep its flat dict, the averaged weights first."""
+
+
+def _unwrapped(document: Any, source: str, remedy: str) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """Find the flat dict of tensors in what a torch file holds; also say in which containers it was."""
+    if isinstance(document, Mapping) and isinstance(document.get("shadow_params"), list | tuple):
+        raise MuseError(
+            f"{source} is the list of an average (shadow_params): its tensors have no names, so nothing can be loaded",
+            hint="use the model that was saved beside it, such as ema_model/pytorch_model.bin",
+        )
+    containers: list[str] = []
+    while isinstance(document, Mapping):
+        inner = next((name for name in WRAPPERS if isinstance(document.get(name), Mapping)), None)
+        if inner is None:
+            break
+        containers.append(inner)
+        document = document[inner]
+    if not isinstance(document, Mapping) or not document:
+        raise MuseError(f"{source} holds {_kind(document)}, not named tensors", hint=remedy)
+    strange = [str(name) for name, value in document.items() if not isinstance(value, Tensor)]
+    if strange:
+        raise MuseError(f"{source} holds {', '.join(strange[:3])} beside tensors, so it is no model", hint=remedy)
+    return {str(name): value for name, value in document.items()}, tuple(containers)
+
+
+def _kind(document: Any) -> str:
+    return "nothing" if isinstance(document, Mapping) else type(document).__name__
+
+
+def take(source: LazyTensors, rename: Rename, wanted: Iterable[str] | None = None) -> dict[str, Tensor]:
+    """Read tensors as float32 copies under our names, one at a time.
+
+    Args:
+        source: the file. rename: our names of a file's name; of several, each gets an equal part of the rows; none
+            means that the tensor is not wanted and it is not read.
+        wanted: names to keep; all unless given.
+    """
+    kept = None if wanted is None else set(wanted)
+    taken: dict[str, Tensor] = {}
+    for name in source:
+        ours = rename(name)
+        if not ours or (kept is not None and kept.isdisjoint(ours)):
+            continue
+        whole = source[name]
+        parts = whole.chunk(len(ours)) if len(ours) > 1 else (whole,)
+        # A copy: a view would change with the file, and would keep a whole fused tensor for one third of it.
+        taken |= {our: _copy(part) for our, part in zip(ours, parts, strict=True)}
+    return taken
+
+
+def _copy(tensor: Tensor) -> Tensor:
+    return tensor.to(torch.float32, copy=True).contiguous()
