@@ -1,5 +1,6 @@
 """Scores on the screen and on disk: the numbers, what they stand beside, and the conditions they hold under."""
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,8 +30,9 @@ def result_path(scores: "Scores", where: str) -> Path | None:
 def in_words(scores: "Scores") -> str:
     """Lay scores out as a table with the protocol beneath it."""
     beside = list(scores.baselines)
+    errors = scores.standard_errors
     rows = [
-        (name, float(value), *(scores.baselines[baseline].get(name) for baseline in beside))
+        (name, with_error(float(value), errors.get(name)), *(scores.baselines[other].get(name) for other in beside))
         for name, value in scores.metrics.items()
     ]
     skipped = "".join(f", {count} skipped ({reason})" for reason, count in scores.counts["skipped"].items())
@@ -44,3 +46,11 @@ def in_words(scores: "Scores") -> str:
         *(f"note: {note}" for note in scores.notes),
     ]
     return "\n".join(lines)
+
+
+def with_error(value: float, error: float | None) -> float | str:
+    """Put the standard error beside a number, with two digits of it."""
+    if error is None or not math.isfinite(error):
+        return value
+    digits = min(6, max(0, 1 - math.floor(math.log10(error)))) if error else 4
+    return f"{value:.{digits}f} ± {error:.{digits}f}"

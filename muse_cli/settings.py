@@ -17,9 +17,11 @@ S = TypeVar("S", bound=BaseModel)
 
 MODELS: Mapping[str, str] = {
     "train": "muse_core.settings.train:TrainSettings",
+    "shard": "muse_core.settings.sharding:ShardSettings",
     "eval": "muse_core.settings.measuring:EvalSettings",
     "zeroshot": "muse_core.settings.measuring:ZeroshotSettings",
     "probe": "muse_core.settings.measuring:ProbeSettings",
+    "segment": "muse_core.settings.measuring:SegmentSettings",
     "infer": "muse_core.settings.measuring:InferSettings",
     "attn-viz": "muse_core.settings.measuring:AttentionSettings",
 }

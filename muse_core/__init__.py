@@ -12,6 +12,7 @@ if TYPE_CHECKING:
         evaluate as evaluate,
         load_tokenizer as load_tokenizer,
         probe as probe,
+        segment as segment,
         train as train,
         write_shards as write_shards,
         zeroshot as zeroshot,
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_NAMES = ("evaluate", "load_tokenizer", "probe", "train", "write_shards", "zeroshot")
+_NAMES = ("evaluate", "load_tokenizer", "probe", "segment", "train", "write_shards", "zeroshot")
 __all__ = [*_NAMES, "__version__"]
 
 

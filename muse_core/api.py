@@ -11,13 +11,13 @@ from muse_core.errors import ExitCode, MuseError
 from muse_core.evaluation.features import ProbeData
 from muse_core.evaluation.probing import run_probe
 from muse_core.evaluation.protocol import Scores
-from muse_core.evaluation.reading import EvalData
+from muse_core.evaluation.reading import EvalData, mask_names
 from muse_core.evaluation.reconstruction import evaluate as measure_reconstruction
+from muse_core.evaluation.segmentation import Segmented, SegmentOptions, segment as measure_segmentation
 from muse_core.evaluation.spec import MetricSpec, ProbeContext, ProbeSpec
 from muse_core.evaluation.zeroshot import zeroshot as measure_zeroshot
 from muse_core.model.abilities import Described
-from muse_core.model.load import load_teacher, load_tokenizer, untouched_baseline
-from muse_core.model.tokenizer import MuseTokenizer
+from muse_core.model.load import late_teacher, load_teacher, load_tokenizer, untouched_baseline
 from muse_core.progress import Progress, Silent
 from muse_core.registry import discover
 from muse_core.settings.layers import resolve
@@ -25,7 +25,7 @@ from muse_core.settings.presets import preset
 from muse_core.settings.train import TrainSettings
 from muse_core.training.start import RunSummary, train as train_stage
 
-__all__ = ["evaluate", "load_teacher", "load_tokenizer", "probe", "train", "write_shards", "zeroshot"]
+__all__ = ["evaluate", "load_teacher", "load_tokenizer", "probe", "segment", "train", "write_shards", "zeroshot"]
 
 
 def train(
@@ -117,7 +117,7 @@ def probe(
         validation=through(val_data, "val", limit),
         train=through(data, "train", train_limit) if spec.train else None,
         baseline=untouched_baseline(tokenizer),
-        teacher=load_teacher(tokenizer) if isinstance(tokenizer, MuseTokenizer) else None,
+        teacher=late_teacher(tokenizer),
         device=str(getattr(tokenizer, "device", "cpu")),
         progress=progress,
     )
@@ -150,14 +150,65 @@ def zeroshot(
     )
 
 
+def segment(
+    tokenizer: object,
+    data: str,
+    val_data: str,
+    options: SegmentOptions | None = None,
+    *,
+    size: int | None = None,
+    limit: int | None = None,
+    train_limit: int | None = None,
+    batch_size: int = 64,
+    baseline: bool = False,
+    masks: Path | None = None,
+    progress: Progress | None = None,
+) -> Segmented:
+    """Train a linear head on frozen patches, and measure mIoU; patch features are cached under $MUSE_CACHE.
+
+    Args:
+        tokenizer: gives features.
+        data, val_data: with masks; the head learns from the first and is measured on the second.
+        options: how the head is trained.
+        size: shorter side of the images in pixels; default: the tokenizer's own.
+        limit, train_limit: use so many images of `val_data` and of `data`.
+        batch_size: images at a time; changes no number.
+        baseline: measure the untouched encoder as well.
+        masks: folder for the mask of each validation image, or None.
+        progress: who is told.
+
+    Raises:
+        MuseError: no features, no masks, no untouched encoder where one was asked for, or wrong options.
+    """
+    chosen = options or SegmentOptions()
+    untouched = untouched_baseline(tokenizer) if baseline else None
+    if baseline and untouched is None:
+        raise MuseError("only MUSE tokenizers have an untouched encoder to compare with", exit_code=ExitCode.USAGE)
+    train = _data(tokenizer, data, train_limit, batch_size, "train", size)
+    validation = _data(tokenizer, val_data, limit, batch_size, "val", size)
+    return measure_segmentation(
+        tokenizer,
+        train,
+        validation,
+        chosen,
+        baseline=untouched,
+        names=mask_names(train.source, chosen.labels),
+        cache=cache_folder() / "patches",
+        masks=masks,
+        progress=progress,
+    )
+
+
 def cache_folder() -> Path:
     """Return where features and embeddings are kept: $MUSE_CACHE, or a folder in the user's cache."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return Path(os.environ.get("MUSE_CACHE") or cache / "muse").expanduser()
 
 
-def _data(tokenizer: object, where: str, limit: int | None, batch_size: int, split: str = "val") -> EvalData:
-    size = tokenizer.info.resolution if isinstance(tokenizer, Described) else 224
+def _data(
+    tokenizer: object, where: str, limit: int | None, batch_size: int, split: str = "val", size: int | None = None
+) -> EvalData:
+    size = size or (tokenizer.info.resolution if isinstance(tokenizer, Described) else 224)
     device = str(getattr(tokenizer, "device", "cpu"))
     source = open_source(where, split=split, size=size)
     return EvalData(source, size=size, batch_size=batch_size, limit=limit, device=device)

@@ -12,6 +12,16 @@ TRAIN = CommandSpec(
         "muse train --resume runs/tiny-stage1-20261123-1432",
     ),
 )
+SHARD = CommandSpec(
+    "Write pictures with captions, classes and masks to shards.",
+    "muse_cli.commands.shard:shard",
+    "Train",
+    (
+        "muse shard photos",
+        "muse shard photos --split train=0.9,val=0.1 --resize 256 --out shards",
+        "muse shard photos --verify --dry-run",
+    ),
+)
 DEMO = CommandSpec(
     "Make data, train all three stages, measure, draw and report; minutes on a CPU.",
     "muse_cli.commands.demo:demo",
@@ -35,6 +45,15 @@ ZEROSHOT = CommandSpec(
     "muse_cli.commands.zeroshot:zeroshot",
     "Measure",
     ("muse zeroshot --data demo:val --limit 64", "muse zeroshot tiny --data demo:ood --limit 64 --json"),
+)
+SEGMENT = CommandSpec(
+    "Name every pixel with a linear head on frozen patches: mIoU.",
+    "muse_cli.commands.segment:segment",
+    "Measure",
+    (
+        "muse segment tiny --data demo:train:96 --val-data demo:val:24 --epochs 2",
+        "muse segment tiny --data demo:train:64 --val-data demo:val:16 --label-rule ade20k --epochs 2 --baseline",
+    ),
 )
 REPORT = CommandSpec(
     "Write one page from a run's settings, curves, samples and scores.",

@@ -17,8 +17,9 @@ from muse_core.errors import MuseError
 from muse_core.evaluation.features import behaviour, content
 from muse_core.evaluation.protocol import Counts
 from muse_core.evaluation.reading import EvalData, Tally, named, read
+from muse_core.evaluation.views import cover_of, layer_for_segmenting
 from muse_core.files import read_json, write_json, written_aside
-from muse_core.model.abilities import Described, Featurizes
+from muse_core.model.abilities import Featurizes
 from muse_core.progress import Progress
 
 _PIECE = 256  # samples per file: 34 MB of features at 512 x 8 x 8
@@ -72,7 +73,7 @@ def store_patches(tokenizer: object, data: EvalData, layer: str | None, cache: P
     """
     if not isinstance(tokenizer, Featurizes):
         raise MuseError(f"{named(tokenizer)} gives no features")
-    chosen = layer or (tokenizer.info.layer_for.get("segment") if isinstance(tokenizer, Described) else None)
+    chosen = layer_for_segmenting(tokenizer, layer)
     folder = cache / f"patches-{_key(tokenizer, data, chosen)}"
     if not (folder / _LIST).is_file():
         with written_aside(folder) as aside:
@@ -118,7 +119,7 @@ def _write(tokenizer: Featurizes, data: EvalData, layer: str | None, folder: Pat
             raise MuseError(f"features of {named(tokenizer)} are not finite", hint="the checkpoint diverged")
         known = (batch.masks != 255).flatten(1).any(1).cpu()
         tally.skip("no mask", int((~known).sum()))
-        width, cover = features.shape[1], _cover(tokenizer, layer, features, data.size)
+        width, cover = features.shape[1], cover_of(tokenizer, layer, features, (data.size, data.size))
         held.add(features[known], batch.masks.cpu()[known])
         samples += int(known.sum())
         while held.count >= _PIECE:
@@ -129,14 +130,6 @@ def _write(tokenizer: Featurizes, data: EvalData, layer: str | None, folder: Pat
         pieces += 1
     document = {"width": width, "pieces": pieces, "cover": cover, "counts": tally.counts(), "samples": samples}
     write_json(folder / _LIST, document)
-
-
-def _cover(tokenizer: object, layer: str | None, features: Tensor, size: int) -> tuple[int, int]:
-    """Pixels under the grid: the stride times its sides, where the tokenizer says what its stride is."""
-    layers = tokenizer.info.feature_layers if isinstance(tokenizer, Described) else {}
-    if layer is None or layer not in layers:
-        return (size, size)
-    return (features.shape[-2] * layers[layer].stride, features.shape[-1] * layers[layer].stride)
 
 
 class _Held:

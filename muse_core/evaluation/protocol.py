@@ -66,6 +66,7 @@ class Scores:
         metrics: the numbers. Fractions are fractions, not per cent.
         protocol: under which conditions.
         counts: samples seen, and skipped by reason.
+        standard_errors: of the metrics that have one: how much a number would move with other samples of the same kind.
         baselines: the same numbers for something that needs no learning, by baseline: chance, distance only ...
         tables: rows worth showing, by title: per class, per layer, the sweep.
         notes: sentences that belong beside the numbers.
@@ -79,6 +80,7 @@ class Scores:
     metrics: Mapping[str, float]
     protocol: Protocol
     counts: Counts
+    standard_errors: Mapping[str, float] = field(default_factory=dict)
     baselines: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     tables: Mapping[str, Sequence[Row]] = field(default_factory=dict)
     notes: Sequence[str] = ()
@@ -96,6 +98,7 @@ class Scores:
             "protocol": self.protocol.to_json(),
             "columns": {name: self.protocol.column(name) for name in self.metrics},
             "metrics": self.metrics,
+            "standard_errors": self.standard_errors,
             "baselines": self.baselines,
             "counts": self.counts,
             "tables": self.tables,

@@ -3,17 +3,21 @@
 Letters: B images, S side of an image.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from muse_core.data.sample import Batch, Sample, Skips, collate
+from muse_core.data.transforms import eval_transform
 from muse_core.errors import MuseError
+from muse_core.evaluation.processes import ALONE, Team
 from muse_core.evaluation.protocol import Counts, Value
 from muse_core.progress import Progress
 
 if TYPE_CHECKING:
-    from muse_core.data.sample import Batch
     from muse_core.data.source import Source
+
+_LIMIT_ERRORS = 0.01  # of the samples, from the 1000th on: more damage than that is no accident
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,7 @@ class EvalData:
         batch_size: images at a time; changes no number.
         limit: stop after so many images; the result says that it is partial.
         device: where batches are put.
+        team: who else reads the same data; each process reads its share.
     """
 
     source: "Source"
@@ -33,6 +38,7 @@ class EvalData:
     batch_size: int = 64
     limit: int | None = None
     device: str = "cpu"
+    team: Team = ALONE
 
     @property
     def name(self) -> str:
@@ -80,13 +86,22 @@ def classes_of(source: "Source") -> tuple[str, ...] | None:
     return own
 
 
+def mask_names(source: "Source", label_rule: str) -> tuple[str, ...] | None:
+    """What the classes in masks mean under a label rule; built-in scenes store 0 for what is no thing."""
+    from muse_core.data.scenes import CLASSES
+
+    names = classes_of(source)
+    if names is None or label_rule != "plain":
+        return names
+    return ("background", *names) if names == tuple(one.phrase for one in CLASSES) else names
+
+
 @dataclass
 class Tally:
-    """Counts while reading."""
+    """Counts while reading: samples used, and those left out by reason."""
 
     seen: int = 0
     skipped: dict[str, int] = field(default_factory=dict)
-    by_reader: Mapping[str, int] = field(default_factory=dict)
 
     def skip(self, reason: str, amount: int) -> None:
         """Count samples that were read but cannot be used."""
@@ -95,28 +110,76 @@ class Tally:
 
     def counts(self) -> Counts:
         """Return what is written beside a result."""
-        skipped = dict(self.by_reader)
-        for reason, amount in self.skipped.items():
-            skipped[reason] = skipped.get(reason, 0) + amount
-        return {"seen": self.seen, "skipped": skipped}
+        return {"seen": self.seen, "skipped": dict(self.skipped)}
 
 
-def read(data: EvalData, progress: Progress, what: str, tally: Tally) -> Iterator["Batch"]:
-    """Read the data once, on its device, with progress; `tally` counts what is seen and what readers skip.
+@dataclass
+class Numbered(Batch):
+    """A batch that knows where in the data its samples stand: positions (B,), counted over all processes."""
+
+    positions: tuple[int, ...] = ()
+
+
+def samples(data: EvalData, tally: Tally) -> Iterator[tuple[int, Sample]]:
+    """Read this process's share once, each sample as it is stored, with its position in the data.
 
     Raises:
-        MuseError: after the last batch, when not a single image came.
+        MuseError: too many samples are damaged.
     """
-    from muse_core.data.loader import eval_batches
+    skips, team = Skips(), data.team
+    for number, item in enumerate(data.source.once(team.rank, team.world)):
+        position = team.rank + number * team.world
+        if data.limit is not None and position >= data.limit:
+            break
+        skips.note(item)
+        skips.refuse_many(_LIMIT_ERRORS)
+        if isinstance(item, Sample):
+            tally.seen += 1
+            yield position, item
+    for reason, amount in skips.reasons.items():
+        tally.skip(reason, amount)
 
-    with progress.track(what, data.total) as tracker:
-        for batch in eval_batches(data.source, batch_size=data.batch_size, size=data.size, limit=data.limit):
-            tally.seen += len(batch)
-            tally.by_reader = batch.skipped
-            yield batch.to(data.device)
-            tracker.advance(len(batch))
-    if tally.seen == 0:
-        raise MuseError(f"not one image could be read from {data.name}", hint=f"muse inspect {data.name}")
+
+def settle(data: EvalData, tally: Tally) -> None:
+    """Let every `tally` hold the counts of all processes, once all have reached their end.
+
+    Raises:
+        MuseError: no process found a single usable sample.
+    """
+    parts = data.team.gather((tally.seen, dict(tally.skipped)))
+    tally.seen, tally.skipped = 0, {}
+    for seen, skipped in parts:
+        tally.seen += seen
+        for reason, amount in skipped.items():
+            tally.skip(reason, amount)
+    if not tally.seen:
+        what = f"no usable sample in {data.name}: {tally.skipped or 'it is empty'}"
+        raise MuseError(what, hint=f"muse inspect {data.name}")
+
+
+def read(data: EvalData, progress: Progress, what: str, tally: Tally) -> Iterator[Numbered]:
+    """Read the data once in batches, resized and cropped, on its device, with progress; `tally` counts.
+
+    Raises:
+        MuseError: too many samples are damaged, or not one is usable.
+    """
+    transform, waiting = eval_transform(data.size), list[tuple[int, Sample]]()
+    with progress.track(what, data.team.share_of(data.total)) as tracker:
+        for position, sample in samples(data, tally):
+            waiting.append((position, transform(sample)))
+            if len(waiting) == data.batch_size:
+                yield _collated(waiting, data.device)
+                tracker.advance(len(waiting))
+                waiting = []
+        if waiting:
+            yield _collated(waiting, data.device)
+            tracker.advance(len(waiting))
+    settle(data, tally)
+
+
+def _collated(waiting: list[tuple[int, Sample]], device: str) -> Numbered:
+    batch = collate([sample for _, sample in waiting]).to(device)
+    return Numbered(**vars(batch), positions=tuple(position for position, _ in waiting))
 
 
 def named(tokenizer: object) -> str:

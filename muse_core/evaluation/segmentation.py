@@ -1,4 +1,4 @@
-"""How well a linear head on frozen patches names every pixel, and the measure of that.
+"""How well a linear head on frozen patches names every pixel.
 
 Letters: B samples, D feature width, h x w patches, C classes, S side of an image.
 """
@@ -6,100 +6,60 @@ Letters: B samples, D feature width, h x w patches, C classes, S side of an imag
 import math
 import tempfile
 import time
-from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from muse_core.errors import ExitCode, MuseError
+from muse_core.evaluation.maskpictures import Example, save_mask
+from muse_core.evaluation.overlap import (
+    IGNORED,
+    LABEL_RULES,
+    ImageOverlaps,
+    PixelConfusion,
+    Rule,
+    beyond,
+    refuse_beyond,
+)
 from muse_core.evaluation.patches import PatchStore, store_patches
 from muse_core.evaluation.protocol import Protocol, Row, Scores
-from muse_core.evaluation.reading import EvalData, named
+from muse_core.evaluation.reading import EvalData, Tally, named
+from muse_core.evaluation.views import View, ViewName, answers, layer_for_segmenting, logits, looks
+from muse_core.model.abilities import Featurizes
 from muse_core.progress import Progress, Silent
-
-IGNORED = 255
-
-
-def plain_labels(masks: Tensor) -> Tensor:
-    """Take stored values as classes; 255 is ignored."""
-    return masks.long()
-
-
-def ade20k_labels(masks: Tensor) -> Tensor:
-    """ADE20K's rule: 0 means "other" and is ignored like 255; 1 to 150 are the classes 0 to 149."""
-    labels = masks.long()
-    return torch.where((labels == 0) | (labels == IGNORED), IGNORED, labels - 1)
-
-
-LABEL_RULES: Mapping[str, Callable[[Tensor], Tensor]] = {"plain": plain_labels, "ade20k": ade20k_labels}
-
-
-class PixelConfusion:
-    """Counts of pixels by true and by named class, in whole numbers."""
-
-    def __init__(self, classes: int) -> None:
-        self.counts = torch.zeros(classes, classes, dtype=torch.int64)  # true, named
-
-    def add(self, labels: Tensor, said: Tensor) -> None:
-        """Take in labels and answers of equal shape, int64; labels of 255 are ignored.
-
-        Raises:
-            MuseError: a label is no class.
-        """
-        classes = len(self.counts)
-        _refuse_beyond(labels, classes)
-        known = labels != IGNORED
-        labels, said = labels[known], said[known]
-        pairs = torch.bincount(labels * classes + said, minlength=classes**2)
-        self.counts += pairs.view(classes, classes).cpu()
-
-    def iou(self) -> Tensor:
-        """Intersection over union per class, float64 (C,); not a number where a class is neither true nor named."""
-        hit = self.counts.diagonal().double()
-        return hit / (self.counts.sum(0) + self.counts.sum(1) - self.counts.diagonal())
-
-    def mean_iou(self) -> float:
-        """Mean over the classes present: true somewhere, or named somewhere.
-
-        Raises:
-            MuseError: there is no pixel with a class.
-        """
-        values = self.iou()
-        present = values[~values.isnan()]
-        if not len(present):
-            raise MuseError("there is no pixel with a class to measure on")
-        return float(present.mean())
-
-    def accuracy(self) -> float:
-        """Share of pixels named right."""
-        return float(self.counts.diagonal().sum()) / float(self.counts.sum())
-
-
-def _refuse_beyond(labels: Tensor, classes: int) -> None:
-    highest = int(torch.where(labels == IGNORED, -1, labels).max())
-    if highest >= classes:
-        raise MuseError(f"a mask holds class {highest}, but there are only {classes}", exit_code=ExitCode.SETTINGS)
 
 
 @dataclass(frozen=True)
 class SegmentOptions:
-    """How the head is trained.
+    """How the head is trained and measured.
 
-    classes: C. labels: a name from `LABEL_RULES`. layer: feature layer, None for the tokenizer's own for segmenting.
+    classes: C; None for as many as the training masks hold. labels: a name from `LABEL_RULES`. layer: feature layer,
+    None for the tokenizer's own for segmenting. view: how validation images are looked at. examples: rows of the strip.
     """
 
-    classes: int
+    classes: int | None = None
     labels: str = "plain"
     layer: str | None = None
+    view: ViewName = "whole"
     epochs: int = 10
     batch_size: int = 16
     rate: float = 0.01
     decay: float = 1e-4
     seed: int = 0
+    examples: int = 6
+
+
+@dataclass(frozen=True)
+class Segmented:
+    """Scores, and some examples to look at."""
+
+    scores: Scores
+    examples: list[Example]
 
 
 class PatchHead(nn.Module):
@@ -128,8 +88,9 @@ def segment(
     baseline: object | None = None,
     names: tuple[str, ...] | None = None,
     cache: Path | None = None,
+    masks: Path | None = None,
     progress: Progress | None = None,
-) -> Scores:
+) -> Segmented:
     """Train a head on frozen patches of `train`, and measure it once, after its last epoch, on `validation`.
 
     Args:
@@ -139,65 +100,117 @@ def segment(
         baseline: the untouched encoder, measured the same way.
         names: of the classes, for the table.
         cache: folder where patch features are kept; None for one that is gone afterwards.
+        masks: folder into which the mask of each validation image is written, or None.
         progress: who is told.
 
     Raises:
-        MuseError: no features, no masks, an unknown label rule, or a class beyond `options.classes`.
+        MuseError: no features, no masks, fewer than two classes, an unknown label rule, or a class beyond
+            `options.classes`.
     """
-    if options.labels not in LABEL_RULES:
+    rule, started, telling = _rule(options.labels), time.perf_counter(), progress or Silent()
+    with tempfile.TemporaryDirectory() if cache is None else nullcontext(cache) as folder:
+        store = store_patches(tokenizer, train, options.layer, Path(folder), telling)
+        counted = replace(options, classes=_class_count(store, rule, options.classes))
+        found = _measure(tokenizer, store, validation, counted, telling, masks)
+        baselines = {"most frequent class": _most_frequent(found.confusion)}
+        if baseline is not None:
+            raw = store_patches(baseline, train, None, Path(folder), telling)
+            untouched = _measure(baseline, raw, validation, replace(counted, layer=None), telling)
+            baselines = {"untouched encoder": _numbers(untouched.confusion), **baselines}
+    scores = Scores(
+        command="segment",
+        tokenizer=named(tokenizer),
+        metrics=_numbers(found.confusion),
+        protocol=_protocol(train, validation, counted, store, found.images),
+        counts=found.tally.counts(),
+        standard_errors={"miou": found.overlaps.standard_error()} if found.images > 1 else {},
+        baselines=baselines,
+        tables={"per class": _per_class(found.confusion, names)},
+        seconds=time.perf_counter() - started,
+    )
+    return Segmented(scores, found.examples)
+
+
+def _rule(name: str) -> Rule:
+    if name not in LABEL_RULES:
         raise MuseError(
-            f"no label rule is called {options.labels!r}",
+            f"no label rule is called {name!r}",
             hint=f"choose from {', '.join(LABEL_RULES)}",
             exit_code=ExitCode.SETTINGS,
         )
-    started, telling = time.perf_counter(), progress or Silent()
-    with tempfile.TemporaryDirectory() if cache is None else nullcontext(cache) as folder:
-        stores = [store_patches(tokenizer, data, options.layer, Path(folder), telling) for data in (train, validation)]
-        found = _measure(stores[0], stores[1], options, train.device, telling)
-        baselines = {}
-        if baseline is not None:
-            raw = [store_patches(baseline, data, None, Path(folder), telling) for data in (train, validation)]
-            baselines["untouched encoder"] = _numbers(_measure(raw[0], raw[1], options, train.device, telling))
-    return Scores(
-        command="segment",
-        tokenizer=named(tokenizer),
-        metrics=_numbers(found),
-        protocol=_protocol(train, validation, options, stores),
-        counts=stores[1].counts,
-        baselines={**baselines, "most frequent class": _most_frequent(found)},
-        tables={"per class": _per_class(found, names)},
-        seconds=time.perf_counter() - started,
-    )
+    return LABEL_RULES[name]
+
+
+def _class_count(store: PatchStore, rule: Rule, asked: int | None) -> int:
+    """Return how many classes there are: as asked, else as many as the training masks hold."""
+    there: set[int] = set()
+    for index in range(store.pieces):
+        there |= set(torch.unique(rule(store.piece(index)[1])).tolist())
+    there.discard(IGNORED)
+    if len(there) < 2:
+        raise MuseError(f"the training masks hold {len(there)} classes, which leaves nothing to choose between")
+    if asked is not None and max(there) >= asked:
+        raise beyond(max(there), asked)
+    return asked or max(there) + 1
+
+
+@dataclass(frozen=True)
+class _Found:
+    confusion: PixelConfusion
+    overlaps: ImageOverlaps
+    tally: Tally
+    examples: list[Example]
+    images: int
 
 
 def _measure(
-    train: PatchStore, validation: PatchStore, options: SegmentOptions, device: str, progress: Progress
-) -> PixelConfusion:
-    head = train_head(train, options, device, progress)
-    rule, confusion = LABEL_RULES[options.labels], PixelConfusion(options.classes)
-    with torch.no_grad():
-        for index in range(validation.pieces):
-            features, masks = validation.piece(index)
-            for part, truth in zip(features.split(options.batch_size), masks.split(options.batch_size), strict=True):
-                labels = rule(truth.to(device))
-                logits = head(part.to(device), validation.cover, (labels.shape[-2], labels.shape[-1]))
-                confusion.add(labels, logits.argmax(1))
-    return confusion
+    tokenizer: object,
+    store: PatchStore,
+    validation: EvalData,
+    options: SegmentOptions,
+    progress: Progress,
+    masks: Path | None = None,
+) -> _Found:
+    assert isinstance(tokenizer, Featurizes)  # store_patches refused anything else
+    assert options.classes is not None
+    head, rule = train_head(store, options, validation.device, progress), _rule(options.labels)
+    layer, view = layer_for_segmenting(tokenizer, options.layer), View(options.view, validation.size)
+    confusion, overlaps = PixelConfusion(options.classes), ImageOverlaps(options.classes)
+    tally, examples, images = Tally(), list[Example](), 0
+    for look in looks(validation, view, tally, progress):
+        found = logits(tokenizer, layer, head, look.images, view)
+        for index, (key, stored) in enumerate(zip(look.keys, look.masks, strict=True)):
+            said = answers(found[index : index + 1], (stored.shape[0], stored.shape[1])).cpu()
+            labels = rule(torch.from_numpy(np.ascontiguousarray(stored)))
+            confusion.add(labels, said)
+            overlaps.add(labels, said)
+            images += 1
+            if masks is not None:
+                save_mask(said.to(torch.uint8).numpy(), masks / f"{key.replace('/', '_')}.png")
+            if len(examples) < options.examples:
+                examples.append(_example(key, look.images[index], said, labels))
+    return _Found(confusion, overlaps, tally, examples, images)
+
+
+def _example(key: str, image: Tensor, said: Tensor, labels: Tensor) -> Example:
+    pixels = (image.permute(1, 2, 0).cpu() * 255).round().to(torch.uint8).numpy()
+    return Example(key, pixels, said.to(torch.uint8).numpy(), labels.to(torch.uint8).numpy())
 
 
 def train_head(store: PatchStore, options: SegmentOptions, device: str, progress: Progress) -> PatchHead:
     """Train a head by SGD with momentum 0.9, its rate falling to 0 as half a cosine; ignored pixels have no loss."""
-    generator = torch.Generator().manual_seed(options.seed)
+    assert options.classes is not None
+    generator, classes = torch.Generator().manual_seed(options.seed), options.classes
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(options.seed)
-        head = PatchHead(store.width, options.classes).to(device)
-    rule, total, step = LABEL_RULES[options.labels], options.epochs * store.steps(options.batch_size), 0
+        head = PatchHead(store.width, classes).to(device)
+    rule, total, step = _rule(options.labels), options.epochs * store.steps(options.batch_size), 0
     optimizer = torch.optim.SGD(head.parameters(), lr=options.rate, momentum=0.9, weight_decay=options.decay)
     with progress.track("segmentation head", total) as tracker:
         for _ in range(options.epochs):
             for features, masks in store.shuffled(options.batch_size, generator):
                 labels = rule(masks.to(device))
-                _refuse_beyond(labels, options.classes)
+                refuse_beyond(labels, classes)
                 for group in optimizer.param_groups:
                     group["lr"] = options.rate * 0.5 * (1 + math.cos(math.pi * step / total))
                 step += 1
@@ -232,16 +245,23 @@ def _per_class(confusion: PixelConfusion, names: tuple[str, ...] | None) -> list
     return sorted(rows, key=lambda row: float(row["iou"] or 0))
 
 
-def _protocol(train: EvalData, validation: EvalData, options: SegmentOptions, stores: list[PatchStore]) -> Protocol:
+def _protocol(
+    train: EvalData, validation: EvalData, options: SegmentOptions, store: PatchStore, images: int
+) -> Protocol:
+    recipe = {key: value for key, value in vars(options).items() if key not in ("view", "examples")}
+    at = "nearest, measured at the crop's size" if options.view == "crop" else "measured at its stored size"
     return Protocol(
         {
             **validation.describe(),
-            "images": stores[1].samples,
+            "crop": "none" if options.view != "crop" else "centre",
+            "view": View(options.view, validation.size).describe(),
+            "images": images,
             "train_data": train.name,
-            "train_images": stores[0].samples,
-            "mask": "nearest, measured at the image's size",
+            "train_images": store.samples,
+            "train_view": View("crop", train.size).describe(),
+            "mask": at,
             "mean": "over classes present",
-            "recipe": {"head": "batch norm, 1x1, bilinear", "optimizer": "SGD 0.9, half cosine", **vars(options)},
+            "recipe": {"head": "batch norm, 1x1, bilinear", "optimizer": "SGD 0.9, half cosine", **recipe},
             "precision": "float32",
         }
     )

@@ -40,6 +40,30 @@ class ProbeSettings(MeasureSettings):
     train_limit: Positive | None = Field(None, description="learn from this many images")
 
 
+class SegmentSettings(MeasureSettings):
+    """Settings of `muse segment`."""
+
+    train_data: str | None = Field(None, description="what the head learns from; empty: demo:train")
+    train_limit: Positive | None = Field(None, description="learn from this many images")
+    classes: Annotated[int, Field(gt=1, le=255)] | None = Field(
+        None, description="how many classes there are; empty: as many as the training masks hold"
+    )
+    label_rule: Literal["plain", "ade20k"] = Field(
+        "plain", description="plain: stored values are classes; ade20k: 0 is ignored, 1 to 150 are 0 to 149"
+    )
+    view: Literal["whole", "sliding", "crop"] = Field(
+        "whole", description="how images are looked at: in one piece, in windows, or their centre only"
+    )
+    size_px: Positive | None = Field(None, description="shorter side in pixels; empty: the tokenizer's own size")
+    layer: str | None = Field(None, description="feature layer; empty: the tokenizer's own for segmenting")
+    epochs: Positive = Field(10, description="passes over the training images")
+    head_batch: Positive = Field(16, description="images per step of the head")
+    rate: float = Field(0.01, gt=0, description="learning rate of the head, falling to 0 as half a cosine")
+    decay: float = Field(1e-4, ge=0, description="weight decay of the head")
+    seed: int = Field(0, ge=0, description="start of the head, and order of the data")
+    baseline: bool = Field(False, description="measure the untouched encoder the same way")
+
+
 class InferSettings(Section):
     """Settings of `muse infer`."""
 

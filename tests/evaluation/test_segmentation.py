@@ -1,18 +1,24 @@
 """Segmentation: the label rule, the mean over classes that are there, and a head that learns what can be learned."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 from torchmetrics import JaccardIndex
 
 from muse_core.data.sample import Sample
 from muse_core.errors import ExitCode, MuseError
 from muse_core.evaluation import patches
+from muse_core.evaluation.maskpictures import save_strip
+from muse_core.evaluation.overlap import ImageOverlaps, PixelConfusion, ade20k_labels
 from muse_core.evaluation.patches import store_patches
-from muse_core.evaluation.segmentation import PatchHead, PixelConfusion, SegmentOptions, ade20k_labels, segment
+from muse_core.evaluation.reading import EvalData, Tally
+from muse_core.evaluation.segmentation import PatchHead, SegmentOptions, segment
+from muse_core.evaluation.views import View, ViewName, answers, logits, looks
 from muse_core.model.abilities import FeatureLayer, Features, TokenizerInfo
 from muse_core.progress import Silent
 from tests.evaluation.fakes import SIDE, Passes, data, sample
@@ -53,6 +59,13 @@ def scene(key: int) -> Sample:
     image = one.image // 8
     image[..., 0] += mask * 100
     return Sample(one.key, image, mask=mask)
+
+
+def two_classes(key: int) -> Sample:
+    """A scene without its second square."""
+    one = scene(key)
+    assert one.mask is not None
+    return Sample(one.key, one.image, mask=np.minimum(one.mask, 1))
 
 
 def scenes(n: int, start: int = 0) -> list[Sample]:
@@ -102,7 +115,7 @@ def test_pixels_without_a_class_are_no_score() -> None:
 
 
 def test_what_shows_in_the_patches_is_found(tmp_path: Path) -> None:
-    scores = segment(CellColours(), data(scenes(48)), data(scenes(12, 100)), OPTIONS, cache=tmp_path)
+    scores = segment(CellColours(), data(scenes(48)), data(scenes(12, 100)), OPTIONS, cache=tmp_path).scores
     assert scores.metrics["miou"] > 0.7  # bilinear drawing blurs the edges of cells
     assert scores.metrics["pixel_accuracy"] > scores.baselines["most frequent class"]["pixel_accuracy"]
     assert [row["class"] for row in scores.tables["per class"]] != []
@@ -111,7 +124,7 @@ def test_what_shows_in_the_patches_is_found(tmp_path: Path) -> None:
 
 
 def test_the_untouched_encoder_is_measured_the_same_way() -> None:
-    scores = segment(CellColours(), data(scenes(16)), data(scenes(6, 100)), OPTIONS, baseline=CellColours(8))
+    scores = segment(CellColours(), data(scenes(16)), data(scenes(6, 100)), OPTIONS, baseline=CellColours(8)).scores
     assert scores.baselines["untouched encoder"]["miou"] < scores.metrics["miou"]
 
 
@@ -154,10 +167,128 @@ def test_c2_data_without_any_mask_is_an_error_not_a_zero() -> None:
 
 
 def test_a_class_beyond_the_count_and_an_unknown_rule_are_refused() -> None:
-    with pytest.raises(MuseError, match="holds class 2, but there are only 2") as caught:
+    with pytest.raises(MuseError, match="holds class 2, but there are only 2") as caught:  # in training
         segment(CellColours(), data(scenes(8)), data(scenes(4, 100)), SegmentOptions(classes=2, epochs=1))
     assert caught.value.exit_code == ExitCode.SETTINGS
+    only_two = [two_classes(key) for key in range(4)]
+    with pytest.raises(MuseError, match="holds class 2, but there are only 2"):  # in validation
+        segment(CellColours(), data(only_two), data(scenes(4, 100)), SegmentOptions(epochs=1))
     with pytest.raises(MuseError, match="no label rule is called 'ade'"):
         segment(CellColours(), data(scenes(8)), data(scenes(4)), SegmentOptions(classes=3, labels="ade"))
     with pytest.raises(MuseError, match="gives no features"):
         segment(Passes(), data(scenes(8)), data(scenes(4)), OPTIONS)
+
+
+def wide(key: int, times: int = 2) -> Sample:
+    """A scene beside itself, mirrored: twice as wide as high, enlarged."""
+    one = scene(key)
+    assert one.mask is not None
+    pixels = np.concatenate([one.image, one.image[:, ::-1]], 1).repeat(times, 0).repeat(times, 1)
+    mask = np.concatenate([one.mask, one.mask[:, ::-1]], 1).repeat(times, 0).repeat(times, 1)
+    return Sample(one.key, pixels, mask=mask)
+
+
+def as_is(features: Tensor, cover: tuple[int, int], size: tuple[int, int]) -> Tensor:
+    """A head without weights: features drawn up to pixels."""
+    return torch.nn.functional.interpolate(features, cover, mode="bilinear")[..., : size[0], : size[1]]
+
+
+@pytest.mark.parametrize("view", ["whole", "sliding", "crop"])
+def test_images_of_any_shape_are_measured_at_their_own_size(view: ViewName) -> None:
+    options = SegmentOptions(epochs=20, batch_size=4, rate=0.1, view=view)
+    items = [*[wide(100 + k) for k in range(5)], *scenes(3, 200), wide(300, 3)]
+    found = segment(CellColours(), data(scenes(48)), data(items), options)
+    assert found.scores.metrics["miou"] > 0.7
+    pixels = sum(int(row["pixels"] or 0) for row in found.scores.tables["per class"])
+    sizes = [SIDE * SIDE] * 9 if view == "crop" else [8 * SIDE * SIDE] * 5 + [SIDE * SIDE] * 3 + [18 * SIDE * SIDE]
+    assert pixels == sum(sizes)
+    assert found.scores.protocol.fields["crop"] == ("centre" if view == "crop" else "none")
+
+
+def test_windows_that_agree_say_what_the_whole_image_says() -> None:
+    class Flat(CellColours):
+        """Features that do not depend on what else is in the window."""
+
+    images = torch.rand(2, 3, 40, 24)
+    whole = logits(Flat(1), "cells", as_is, images, View("whole", SIDE))
+    windows = logits(Flat(1), "cells", as_is, images, View("sliding", SIDE))
+    assert torch.allclose(whole, windows, atol=1e-6)
+    assert whole.shape == (2, 3, 40, 24)
+
+
+def test_answers_drawn_a_few_classes_at_a_time_equal_those_of_all_at_once() -> None:
+    found = torch.randn(1, 37, 6, 9, generator=torch.Generator().manual_seed(0))
+    drawn = torch.nn.functional.interpolate(found, (13, 20), mode="bilinear")[0].argmax(0)
+    assert torch.equal(answers(found, (13, 20), at_once=5), drawn)
+    assert torch.equal(answers(found, (6, 9)), found[0].argmax(0))
+
+
+def test_neighbours_of_one_size_are_looked_at_together() -> None:
+    items = [*scenes(4), wide(10), wide(11), *scenes(2, 50)]
+    shapes = [
+        tuple(look.images.shape) for look in looks(data(items, batch_size=3), View("whole", SIDE), Tally(), Silent())
+    ]
+    assert shapes == [(3, 3, 16, 16), (1, 3, 16, 16), (2, 3, 16, 32), (2, 3, 16, 16)]
+
+
+def test_a_tokenizer_for_squares_is_pointed_to_windows() -> None:
+    class Square(CellColours):
+        @property
+        def info(self) -> TokenizerInfo:
+            return replace(super().info, square_only=True)
+
+    with pytest.raises(MuseError, match="square images only") as caught:
+        logits(Square(), "cells", as_is, torch.rand(1, 3, 16, 24), View("whole", SIDE))
+    assert caught.value.hint == "--view sliding"
+    assert logits(Square(), "cells", as_is, torch.rand(1, 3, 16, 24), View("sliding", SIDE)).shape[-1] == 24
+
+
+def test_classes_are_counted_from_the_training_masks_unless_told() -> None:
+    found = segment(CellColours(), data(scenes(8)), data(scenes(4, 100)), SegmentOptions(epochs=1))
+    recipe = found.scores.protocol.fields["recipe"]
+    assert isinstance(recipe, dict)
+    assert recipe["classes"] == 3
+
+
+def test_c3_a_single_class_is_an_error_not_a_perfect_score() -> None:
+    only = [replace(one, mask=np.ones((SIDE, SIDE), np.uint8)) for one in scenes(4)]
+    with pytest.raises(MuseError, match="hold 1 classes"):
+        segment(CellColours(), data(only), data(scenes(4, 100)), SegmentOptions(epochs=1))
+
+
+def test_c2_validation_data_without_any_mask_is_an_error_not_a_zero() -> None:
+    with pytest.raises(MuseError, match="not one of the 2 samples of memory has a mask"):
+        segment(CellColours(), data(scenes(4)), data([sample(1), sample(2)]), OPTIONS)
+
+
+def test_validation_samples_without_a_mask_are_counted() -> None:
+    items = [*scenes(3, 100), sample(1), replace(scene(2), mask=np.full((SIDE, SIDE), 255, np.uint8))]
+    scores = segment(CellColours(), data(scenes(8)), data(items), OPTIONS).scores
+    assert scores.counts == {"seen": 5, "skipped": {"no mask": 2}}
+    assert scores.protocol.fields["images"] == 3
+
+
+def test_the_spread_of_the_mean_is_that_of_drawing_the_images_again() -> None:
+    alike, unlike = ImageOverlaps(2), ImageOverlaps(2)
+    labels = torch.tensor([0, 0, 1, 1])
+    for index in range(40):
+        alike.add(labels, torch.tensor([0, 1, 1, 1]))
+        unlike.add(labels, labels if index % 2 else 1 - labels)
+    assert alike.standard_error() == pytest.approx(0, abs=1e-12)
+    # A share p of images is all right, so hits are p, and the union is 2 - p: the deviation follows from p's own.
+    expected = 2 / 1.5**2 * (0.5 * 0.5 / 40) ** 0.5
+    assert unlike.standard_error() == pytest.approx(expected, rel=0.2)
+
+
+def test_masks_and_a_strip_are_written(tmp_path: Path) -> None:
+    validation: EvalData = data([*scenes(2, 100), wide(300)])
+    found = segment(CellColours(), data(scenes(16)), validation, OPTIONS, masks=tmp_path / "masks")
+    written = sorted((tmp_path / "masks").iterdir())
+    assert len(written) == 3
+    with Image.open(written[-1]) as mask:
+        assert (mask.mode, mask.size) == ("P", (64, 32))
+        assert set(np.unique(np.asarray(mask))) <= {0, 1, 2}
+    save_strip(found.examples, tmp_path / "strip.png", side=32)
+    with Image.open(tmp_path / "strip.png") as strip:
+        assert strip.size[0] > 3 * 32
+    assert [example.key for example in found.examples] == ["sample-0100", "sample-0101", "sample-0300"]

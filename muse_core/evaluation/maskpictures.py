@@ -1,0 +1,76 @@
+"""Pictures of a segmentation: masks in colour, and strips of image, what was named, and the truth.
+
+Letters: H x W pixels, S side of a cell of the strip.
+"""
+
+import colorsys
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from muse_core.files import write_atomically
+
+Bytes = NDArray[np.uint8]
+_GOLDEN = 0.618034  # steps of the golden ratio around the colour circle: neighbouring classes look unlike
+_GAP, _TITLE = 6, 18
+_GREY = (128, 128, 128)
+_COLUMNS = ("image", "named", "truth")
+
+
+@dataclass(frozen=True)
+class Example:
+    """One image (H, W, 3), the classes named and the true ones, both (H, W); 255 is ignored."""
+
+    key: str
+    image: Bytes
+    said: Bytes
+    truth: Bytes
+
+
+def palette() -> Bytes:
+    """Return a colour for each of 256 values, (256, 3); 255, which is ignored, is grey."""
+    colours = [
+        colorsys.hsv_to_rgb((index * _GOLDEN) % 1.0, 0.55 + 0.4 * (index % 2), 0.95 - 0.3 * (index % 3 == 2))
+        for index in range(255)
+    ]
+    return np.array([*(tuple(round(255 * part) for part in colour) for colour in colours), _GREY], dtype=np.uint8)
+
+
+def save_mask(said: Bytes, path: Path) -> None:
+    """Write named classes (H, W) as a PNG whose values are the classes, shown in colour."""
+    image = Image.fromarray(said, mode="P")
+    image.putpalette(palette().flatten().tolist())
+    _write(image, path)
+
+
+def save_strip(examples: list[Example], path: Path, side: int = 192) -> None:
+    """Write one row for each example: image, what was named, the truth."""
+    colours = palette()
+    width = len(_COLUMNS) * (side + _GAP) + _GAP
+    sheet = Image.new("RGB", (width, _TITLE + len(examples) * (side + _GAP) + _GAP), "white")
+    draw = ImageDraw.Draw(sheet)
+    for column, title in enumerate(_COLUMNS):
+        draw.text((_GAP + column * (side + _GAP), 4), title, fill="black")
+    for row, example in enumerate(examples):
+        for column, pixels in enumerate((example.image, colours[example.said], colours[example.truth])):
+            smooth = column == 0
+            cell = _fitted(pixels, side, smooth)
+            left = _GAP + column * (side + _GAP) + (side - cell.width) // 2
+            sheet.paste(cell, (left, _TITLE + row * (side + _GAP) + (side - cell.height) // 2))
+    _write(sheet, path)
+
+
+def _fitted(pixels: Bytes, side: int, smooth: bool) -> Image.Image:
+    height, width = pixels.shape[:2]
+    size = (max(1, round(width * side / max(height, width))), max(1, round(height * side / max(height, width))))
+    return Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC if smooth else Image.Resampling.NEAREST)
+
+
+def _write(image: Image.Image, path: Path) -> None:
+    stream = BytesIO()
+    image.save(stream, format="png")
+    write_atomically(path, stream.getvalue())

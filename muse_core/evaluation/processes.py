@@ -1,0 +1,60 @@
+"""Several processes that measure one thing: who has which part, and how the parts come together again."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Team:
+    """This process, and how many there are. Process `rank` reads the samples rank, rank + world, rank + 2 world ..."""
+
+    rank: int = 0
+    world: int = 1
+
+    def gather(self, value: T) -> list[T]:
+        """Return the values of all processes in the order of their ranks; every process has to call it."""
+        if self.world == 1:
+            return [value]
+        parts: list[T | None] = [None] * self.world
+        dist.all_gather_object(parts, value)
+        return [part for part in parts if part is not None]
+
+    def share_of(self, total: int) -> int:
+        """Say how many of `total` samples this process reads."""
+        return len(range(self.rank, total, self.world))
+
+
+ALONE = Team()
+
+
+@contextmanager
+def joined(rank: int, world: int, meeting: str) -> Iterator[Team]:
+    """Be one of `world` processes that meet at `meeting`, an address such as "tcp://127.0.0.1:29500"."""
+    dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=world)
+    try:
+        yield Team(rank, world)
+    finally:
+        dist.destroy_process_group()
+
+
+def in_reading_order(parts: Sequence[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
+    """Join what processes hold about their samples in the order in which one process would have read them.
+
+    Args:
+        parts: by process: positions (n,) int64 in the data, then tensors with n rows.
+
+    Returns:
+        the positions in rising order, and the tensors' rows with them.
+    """
+    filled = [part for part in parts if len(part[0])] or list(parts[:1])
+    joined_up = [torch.cat(column) for column in zip(*filled, strict=True)]
+    order = joined_up[0].argsort()
+    return tuple(column[order] for column in joined_up)
