@@ -2,12 +2,15 @@
 
 import tempfile
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from muse_cli.output import out, size_text, table
 from muse_core.errors import ExitCode, MuseError
+
+if TYPE_CHECKING:
+    from muse_core.model.weights.parts import Found
 
 OPTIONAL = {"tensorboard": "curves while training (--track tensorboard)"}
 
@@ -52,17 +55,37 @@ def version_table(machine: dict[str, Any]) -> str:
 
 
 def weights(size: str) -> list[Finding]:
-    """Look for the published parts that a size is built from."""
+    """Look for the published parts that a size is built from, and for what only measuring needs."""
     from muse_core.model.weights.parts import PARTS, find_parts
 
     if size not in PARTS:
         raise MuseError(f"there is no size {size!r}", hint=f"known: {', '.join(PARTS)}", exit_code=ExitCode.SETTINGS)
-    return [
-        Finding(found.part.hub, str(found.folder))
-        if found.folder
-        else Finding(found.part.hub, "missing", f"not found; it is the {found.part.purpose}", found.remedy)
-        for found in find_parts(size)
-    ]
+    return [*(part_finding(found) for found in find_parts(size)), inception()]
+
+
+def part_finding(found: "Found") -> Finding:
+    """Say of one part where it is, what it is for and under which licence; a file that is cut short is a problem."""
+    from muse_core.model.weights.parts import damage_of
+
+    part = found.part
+    about = f"{part.purpose}; licence: {part.licence}"
+    if found.folder is None:
+        what = f"missing ({about})"
+        return Finding(part.hub, what, f"not found; it is the {part.purpose}, licence: {part.licence}", found.remedy)
+    damage = damage_of(found)
+    return Finding(part.hub, f"{found.file} ({about})", damage, found.remedy if damage else None)
+
+
+def inception() -> Finding:
+    """Look for the one part that only a metric needs; its absence is no problem."""
+    from muse_core.evaluation.spec import NotMeasuredError
+    from muse_core.evaluation.weights import INCEPTION, find_weights
+
+    try:
+        found = str(find_weights(INCEPTION))
+    except NotMeasuredError as error:
+        found = f"missing; without it rFID is not measured: {error.hint}"
+    return Finding(INCEPTION.hub, f"{found} (licence: {INCEPTION.licence})")
 
 
 def writing() -> list[Finding]:

@@ -15,9 +15,8 @@ from muse_core.model.weights.parts import missing_parts
 from muse_core.runs import newest_finished
 from muse_core.settings.presets import STAGES as TITLES
 from muse_core.settings.train import TrainSettings
+from muse_core.training.judging import TINY_PERCEPTUAL, active_losses
 from muse_core.training.setup import (
-    TINY_PERCEPTUAL,
-    active_losses,
     decoded_share,
     division_of,
     spec_of,

@@ -3,43 +3,34 @@
 Settings stop here; what is built takes values.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from einops import rearrange
-from torch import Tensor
-from transformers import InternVLVisionModel
 
 from muse_core.data.loader import Batches, eval_batches
 from muse_core.data.source import open_source
 from muse_core.data.transforms import train_transform
 from muse_core.errors import MuseError
-from muse_core.losses.perceptual import FeatureDistance, Perceptual
 from muse_core.model.build import ConnectorSpec, build_network
 from muse_core.model.checkpoint import CheckpointState, describe, load_network, read_state
 from muse_core.model.discriminator import PatchDiscriminator
-from muse_core.model.images import imagenet_normalize
 from muse_core.model.network import MuseNetwork
 from muse_core.model.opening import open_network
 from muse_core.model.routing import ROUTINGS
-from muse_core.model.teacher import StructureTeacher
-from muse_core.model.weights import tiny
-from muse_core.model.weights.parts import tiny_hashes
 from muse_core.progress import Progress
 from muse_core.runs import RunFolder
-from muse_core.settings.train import LossSettings, TrainSettings
+from muse_core.settings.train import TrainSettings
 from muse_core.training.adversary import Adversary
 from muse_core.training.average import Average
+from muse_core.training.judging import active_losses, build_judges, frozen_parts, refuse_other_judges
 from muse_core.training.objective import Judges, Objective, Trainee
 from muse_core.training.optimizers import build_optimizer, named
 from muse_core.training.run import Identity, Pace, Run, cursor_of, seed_everything
 from muse_core.training.stages import STAGES, Division, Objectives, divide, freeze
 from muse_core.training.validation import Validation, without_masks
 
-TINY_PERCEPTUAL = "tiny-features"
-TINY_PERCEPTUAL_LAYERS = 2
 TINY_DISCRIMINATOR = {"width": 24, "multipliers": (1, 2), "groups": 8, "grid": 8}
 
 
@@ -55,12 +46,6 @@ def spec_of(settings: TrainSettings) -> ConnectorSpec:
         inject=model.inject,
         resolution=model.resolution,
     )
-
-
-def active_losses(losses: LossSettings) -> dict[str, float]:
-    """Name the objectives whose weight is not 0."""
-    names = ("pixel", "perceptual", "topology", "contrastive", "adversarial")
-    return {name: getattr(losses, name) for name in names if getattr(losses, name) > 0}
 
 
 def objectives_of(settings: TrainSettings) -> Objectives:
@@ -79,40 +64,6 @@ def objectives_of(settings: TrainSettings) -> Objectives:
 def division_of(network: MuseNetwork, settings: TrainSettings) -> Division:
     """Decide which weights train."""
     return divide(network, STAGES[settings.run.stage], objectives_of(settings))
-
-
-def tiny_features(vision: InternVLVisionModel, layers: int) -> Callable[[Tensor], list[Tensor]]:
-    """Return the first layers of the pack's backbone as image features, each (B, D, h, w)."""
-
-    def features(images: Tensor) -> list[Tensor]:
-        hidden = vision.embeddings(imagenet_normalize(images))
-        height = images.shape[-2] // int(vision.config.patch_size[0])
-        found = []
-        for layer in vision.encoder.layer[:layers]:
-            hidden = layer(hidden)
-            found.append(rearrange(hidden[:, 1:], "b (h w) d -> b d h w", h=height))
-        return found
-
-    return features
-
-
-def _perceptual(kind: str, device: torch.device) -> Perceptual:
-    if kind != TINY_PERCEPTUAL:
-        raise MuseError(
-            f"losses.perceptual_kind {kind} needs published weights that this version cannot load yet",
-            hint=f"--set losses.perceptual_kind={TINY_PERCEPTUAL}",
-        )
-    return FeatureDistance(tiny_features(tiny.load_backbone().to(device), TINY_PERCEPTUAL_LAYERS))
-
-
-def build_judges(settings: TrainSettings, device: torch.device) -> Judges:
-    """Load what the active losses compare with."""
-    active = active_losses(settings.losses)
-    return Judges(
-        teacher=StructureTeacher(tiny.load_teacher_model()).to(device) if "topology" in active else None,
-        text=tiny.load_text().to(device) if "contrastive" in active else None,
-        perceptual=_perceptual(settings.losses.perceptual_kind, device) if "perceptual" in active else None,
-    )
 
 
 def decoded_share(settings: TrainSettings, local: int) -> int:
@@ -172,6 +123,7 @@ def _batches(settings: TrainSettings, accelerator: Accelerator, cursor: Mapping[
         world=accelerator.num_processes,
         workers=data.workers,
         cursor=dict(cursor),
+        limit_errors=data.limit_errors,
     )
 
 
@@ -234,14 +186,19 @@ def build_run(
         routing=ROUTINGS[settings.training.routing],
         gradient_scale=settings.optim.gradient_scale,
     )
+    judges = build_judges(settings.run.size, settings.losses, network.connector.caption_width, accelerator.device)
+    encoder_trained = encoder_trained or train_encoder
+    frozen = frozen_parts(settings.run.size, network, judges, encoder_trained=encoder_trained)
+    if resumed:
+        refuse_other_judges(resumed, state, frozen)
     weights = named(trainee.named_parameters())
     optim = settings.optim
     run = Run(
-        identity=_identity(settings, encoder_trained or train_encoder),
+        identity=_identity(settings, encoder_trained, frozen),
         pace=_pace(settings),
         network=network,
         trainee=accelerator.prepare(trainee),
-        objective=build_objective(settings, build_judges(settings, accelerator.device), local),
+        objective=build_objective(settings, judges, local),
         weights=weights,
         optimizer=build_optimizer(
             weights,
@@ -265,10 +222,7 @@ def build_run(
     return run
 
 
-def _identity(settings: TrainSettings, encoder_trained: bool) -> Identity:
-    hashes = tiny_hashes()
-    used = {"teacher", "text"} | (set() if encoder_trained else {"backbone"})
-    frozen = {role: digest for role, digest in hashes.items() if role in used}
+def _identity(settings: TrainSettings, encoder_trained: bool, frozen: Mapping[str, str]) -> Identity:
     return Identity(settings.run.size, settings.run.stage, spec_of(settings), encoder_trained, frozen)
 
 

@@ -8,6 +8,7 @@ from muse_cli.tokenizer import chosen_or_newest
 from muse_core.errors import ExitCode
 from muse_core.runs import RunFolder
 from tests.cli.conftest import Muse
+from tests.fixtures.published import write_convnext, write_everything
 
 
 def test_presets_tell_the_recipe_of_each_size_and_stage(muse: Muse) -> None:
@@ -51,6 +52,30 @@ def test_doctor_lists_what_a_size_lacks_and_where_to_put_it(
     assert document["exit_code"] == 8
     assert document["versions"]["torch"]
     assert len(document["problems"]) == 7
+
+
+def test_doctor_says_of_each_part_what_it_is_for_and_under_which_licence(
+    muse: Muse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = write_everything(tmp_path / "weights", "3b")
+    write_convnext(weights)
+    monkeypatch.setenv("MUSE_WEIGHTS", str(weights))
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    ended = muse("doctor", "--size", "3b")
+    assert ended.code == 0, ended.err
+    found = next(line for line in ended.out.splitlines() if line.startswith("OpenGVLab/InternVL3-2B"))
+    assert str(weights / "OpenGVLab" / "InternVL3-2B") in found
+    assert "vision encoder; licence: MIT" in found
+    inception = next(line for line in ended.out.splitlines() if line.startswith("toshas/torch-fidelity"))
+    assert "missing; without it rFID is not measured" in inception
+
+    shard = weights / "OpenGVLab" / "InternVL3-2B" / "model-00001-of-00002.safetensors"
+    shard.write_bytes(shard.read_bytes()[:500])
+    ended = muse("doctor", "--size", "3b")
+    assert ended.code == ExitCode.PROBLEMS
+    assert f"{shard.name} is no complete safetensors file" in ended.err
+    assert "hf download OpenGVLab/InternVL3-2B" in ended.err
 
 
 def test_doctor_is_content_with_tiny(muse: Muse) -> None:

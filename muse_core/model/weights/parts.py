@@ -10,6 +10,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from muse_core.errors import MuseError
+from muse_core.model.weights.reading import INDEX, open_tensors
 from muse_core.model.weights.tiny import PACK
 
 _HUB_FILES = (
@@ -156,6 +158,21 @@ def missing_parts(size: str, roles: Iterable[str]) -> list[Found]:
     """List the parts of some roles that are not there."""
     wanted = set(roles)
     return [found for found in find_parts(size) if found.part.role in wanted and found.folder is None]
+
+
+def damage_of(found: Found) -> str | None:
+    """Say what is wrong with the file of a part that is here, from its header alone; None when nothing is seen.
+
+    Torch files have no header that tells: they are read, and refused, when they are needed.
+    """
+    file = found.file
+    if file is None or not file.name.endswith((".safetensors", INDEX)):
+        return None
+    try:
+        open_tensors(file, found.part.purpose)
+    except MuseError as error:
+        return error.what
+    return None
 
 
 def _folder_of(part: Part, size: str) -> Path | None:
