@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from muse_core.api import (
+        ShardOptions as ShardOptions,
         evaluate as evaluate,
         load_tokenizer as load_tokenizer,
         probe as probe,
         segment as segment,
+        shard as shard,
         train as train,
         write_shards as write_shards,
         zeroshot as zeroshot,
@@ -20,7 +22,17 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_NAMES = ("evaluate", "load_tokenizer", "probe", "segment", "train", "write_shards", "zeroshot")
+_NAMES = (
+    "ShardOptions",
+    "evaluate",
+    "load_tokenizer",
+    "probe",
+    "segment",
+    "shard",
+    "train",
+    "write_shards",
+    "zeroshot",
+)
 __all__ = [*_NAMES, "__version__"]
 
 

@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from muse_core.data.sharding.options import ShardOptions
+from muse_core.data.sharding.shard import shard
 from muse_core.data.source import open_source
 from muse_core.data.writer import write_shards
 from muse_core.errors import ExitCode, MuseError
@@ -25,7 +27,18 @@ from muse_core.settings.presets import preset
 from muse_core.settings.train import TrainSettings
 from muse_core.training.start import RunSummary, train as train_stage
 
-__all__ = ["evaluate", "load_teacher", "load_tokenizer", "probe", "segment", "train", "write_shards", "zeroshot"]
+__all__ = [
+    "ShardOptions",
+    "evaluate",
+    "load_teacher",
+    "load_tokenizer",
+    "probe",
+    "segment",
+    "shard",
+    "train",
+    "write_shards",
+    "zeroshot",
+]
 
 
 def train(

@@ -40,12 +40,17 @@ def written_aside(folder: Path) -> Iterator[Path]:
     aside.mkdir(parents=True)
     try:
         yield aside
-        for file in aside.rglob("*"):
-            _sync_file(file)
-        _replace_folder(aside, folder)
+        publish(aside, folder)
     except BaseException:
         shutil.rmtree(aside, ignore_errors=True)
         raise
+
+
+def publish(aside: Path, folder: Path) -> None:
+    """Make a finished folder appear as `folder`, in place of an older one."""
+    for file in aside.rglob("*"):
+        _sync_file(file)
+    _replace_folder(aside, folder)
     _sync_folder(folder.parent)
 
 

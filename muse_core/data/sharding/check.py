@@ -1,0 +1,72 @@
+"""A look at an item before anything is written: can it be stored, and is it wanted?"""
+
+from __future__ import annotations
+
+from muse_core.data.decode import MASK_SUFFIX, BadMemberError, RawSample, ShapeFilter, decode
+from muse_core.data.sample import Skip
+from muse_core.data.sharding.items import Item, Looked, Part, Planned
+from muse_core.data.sharding.members import (
+    Shape,
+    caption_of,
+    check_mask,
+    label_of,
+    members,
+    part_bytes,
+    record_of,
+    shape_of,
+    suffix_for,
+)
+from muse_core.data.sharding.options import ShardOptions
+from muse_core.data.sharding.places import read_range
+from muse_core.data.sharding.tar import space_for
+
+HEAD = 32 * 1024
+"""Bytes in which the header of nearly every picture ends; where it does not, the whole picture is read."""
+
+
+def look(item: Item, options: ShardOptions) -> Looked:
+    """Read the header of the picture, and everything small; with `verify` decode it as readers will."""
+    try:
+        shape = _header(item.parts["image"])
+        suffix = suffix_for(shape, options)
+        _, record = record_of(item) or (b"", {})
+        if not _shape_filter(options).keeps({**record, "width": shape.width, "height": shape.height}):
+            return Looked(reason="filtered by shape")
+        caption = caption_of(item, options.captions, record)
+        if options.recipe in ("cc12m", "blip3o") and not caption:
+            return Looked(reason="no caption")
+        label_of(item)
+        if MASK_SUFFIX in item.parts:
+            check_mask(part_bytes(item.parts[MASK_SUFFIX]), shape)
+        if options.verify:
+            _decode(item, suffix, options)
+    except BadMemberError as problem:
+        return Looked(reason=str(problem), error=True)
+    return Looked(suffix, _space(item, caption))
+
+
+def _header(part: Part) -> Shape:
+    if part.size < 0:
+        raise BadMemberError("file cannot be read")
+    if part.size > HEAD:
+        try:
+            return shape_of(read_range(part.path, max(0, part.offset), HEAD))
+        except (BadMemberError, OSError):
+            pass  # the header may be longer; read whole, it says what is really wrong
+    return shape_of(part_bytes(part))
+
+
+def _shape_filter(options: ShardOptions) -> ShapeFilter:
+    longest = float("inf") if options.max_ratio is None else options.max_ratio
+    return ShapeFilter(options.min_long_side or 0, longest)
+
+
+def _decode(item: Item, suffix: str, options: ShardOptions) -> None:
+    found = decode(RawSample(item.name, members(Planned(item, suffix), options)))
+    if isinstance(found, Skip):
+        raise BadMemberError(found.reason)
+
+
+def _space(item: Item, caption: str) -> int:
+    own = sum(space_for(part.size) for kind, part in item.parts.items() if kind != "txt")
+    return own + (space_for(len(caption.encode())) if caption else 0)

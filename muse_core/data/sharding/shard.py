@@ -1,0 +1,370 @@
+"""Pictures to shards: the whole way, alone or with others, again from where it was interrupted."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from muse_core.data.sharding.options import ShardOptions
+from muse_core.data.sharding.places import Place
+from muse_core.data.sharding.report import INDEX_NAME, SKIPPED_NAME, Sharded, ShardEntry
+from muse_core.data.sharding.steps import LISTED, PLANNED, Task, check_chunk, csv_row, list_source, plan, write_shard
+from muse_core.data.sharding.team import Rank, rank_of, spread, usable_cores, wait_for
+from muse_core.errors import ExitCode, MuseError
+from muse_core.files import publish
+from muse_core.progress import Progress, Silent
+
+WORK = ".partial"
+SETTINGS = "settings.json"
+MAY_CHANGE = ("on_error", "limit_errors")
+"""Settings that a resumed attempt may have otherwise: they decide whether it succeeds, and no byte."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where shards go, and where they are until all are there.
+
+    Here: a hidden folder beside the target, renamed at the end. At an address: the target itself, whose index.json is
+    written last, because stores cannot rename a folder.
+    """
+
+    out: str
+    aside: str
+
+    @staticmethod
+    def of(out: str) -> Target:
+        """Return the target of a path or an address."""
+        place = Place(out)
+        if not place.is_local:
+            return Target(place.path(), place.path())
+        folder = Path(place.path() if "://" in out else out).expanduser()
+        whole = Path(place.path())  # of which the name is known, also of one that is typed as `.`
+        return Target(str(folder), str(whole.with_name(f".{whole.name}{WORK}")))
+
+    @property
+    def work(self) -> str:
+        """Where the steps keep what they found."""
+        return Place(self.aside).path(WORK)
+
+    def is_unfinished(self) -> bool:
+        """Say whether an earlier attempt left something to continue."""
+        return Place(self.work).exists(SETTINGS)
+
+
+def shard(
+    source: str,
+    out: str,
+    options: ShardOptions | None = None,
+    *,
+    workers: int | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    dry_run: bool = False,
+    progress: Progress | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> Sharded | None:
+    """Write the pictures of `source` to WebDataset tars and index.json in `out`.
+
+    The bytes depend on the source and the options only. Started several times by torchrun, srun or mpirun, the commands
+    share the work; the first one returns what was written, the others None.
+
+    Args:
+        source, out: folders, or addresses that fsspec knows.
+        options: what is stored, and how.
+        workers: processes of this command; default: as many as there are cores.
+        resume: continue an interrupted attempt; what is finished already stays.
+        overwrite: replace shards that are there, or begin an interrupted attempt anew.
+        dry_run: list, check and plan, and write nothing.
+        progress: who is told.
+        environ: the variables in which launchers say who is who; those of this process unless given.
+
+    Raises:
+        MuseError: nothing is there to store or too much is damaged; `out` holds something; the options contradict.
+    """
+    options, progress = options or ShardOptions(), progress or Silent()
+    rank = rank_of(os.environ if environ is None else environ)
+    if dry_run:
+        return _planned(source, options, workers, progress) if rank.index == 0 else None
+    target = Target.of(out)
+    _refuse_overlap(source, target.out)
+    if overwrite and rank.count > 1:
+        raise MuseError(
+            "--overwrite is for one process: others might read what it removes",
+            hint=f"remove {target.out} first",
+            exit_code=ExitCode.SETTINGS,
+        )
+    if rank.index == 0:
+        finished = _prepare(source, target, options, resume=resume, overwrite=overwrite)
+        if finished is not None:
+            progress.say(f"{target.out} is finished already")
+            return finished
+    task = Task(Place(source).path(), target.aside, target.work, options)
+    team = _Team(task, target, rank, _workers(workers, task), progress)
+    try:
+        return team.run(overwrite)
+    except MuseError as problem:
+        # What was refused is not continued, unlike what was interrupted.
+        if rank.index == 0 and not resume and problem.exit_code != ExitCode.STOPPED:
+            Place(target.aside if Place(target.aside).is_local else target.work).remove()
+        raise
+
+
+@dataclass(frozen=True)
+class _Team:
+    """One of the commands that make the same shards."""
+
+    task: Task
+    target: Target
+    rank: Rank
+    workers: int
+    progress: Progress
+
+    def run(self, overwrite: bool) -> Sharded | None:
+        listed = self._listed()
+        if listed is None or not self._check(listed):
+            return None
+        planned = self._planned(listed)
+        if planned is None:
+            return None
+        records = self._write(planned)
+        return _finish(self.task, self.target, listed, planned, records, overwrite) if records is not None else None
+
+    def _listed(self) -> dict[str, Any] | None:
+        if self.rank.index:
+            return self._others(LISTED, "listing")
+        work = Place(self.task.work)
+        before = json.loads(work.read(LISTED)) if work.exists(LISTED) else None
+        with self.progress.track("listing", 0) as tracker:
+            # An earlier listing is compared by listing again beside it, because others may be reading it already.
+            again = replace(self.task, work=work.path("again")) if before else self.task
+            listed = list_source(again, tracker.advance)
+        if before and before["fingerprint"] != listed["fingerprint"]:
+            raise MuseError(
+                f"{self.task.source} has changed since the attempt that is to be continued", hint="--overwrite"
+            )
+        if before:
+            work.remove("again")
+        else:
+            work.write(LISTED, json.dumps(listed))
+        return listed
+
+    def _check(self, listed: dict[str, Any]) -> bool:
+        chunks = range(listed["chunks"])
+        mine = self.rank.share(chunks)
+        with self.progress.track("checking", listed["items"] // self.rank.count) as tracker:
+            for count in spread(partial(check_chunk, self.task), mine, self.workers):
+                tracker.advance(count)
+        if self.rank.index == 0:
+            wait_for(Place(self.task.work), [f"checked/{n:06d}.json" for n in chunks], "checked files", self.progress)
+        return True
+
+    def _planned(self, listed: dict[str, Any]) -> dict[str, Any] | None:
+        if self.rank.index:
+            return self._others(PLANNED, "plan")
+        work = Place(self.task.work)
+        if work.exists(PLANNED):
+            return _read(work, PLANNED)
+        planned = plan(self.task, listed)
+        work.write(PLANNED, json.dumps(planned))
+        return planned
+
+    def _write(self, planned: dict[str, Any]) -> list[dict[str, Any]] | None:
+        shards = planned["shards"]
+        mine = self.rank.share(shards)
+        work = Place(self.task.work)
+        with self.progress.track("writing", sum(one["count"] for one in mine)) as tracker:
+            for record in spread(partial(write_shard, self.task, planned["width"]), mine, self.workers):
+                tracker.advance(record["count"])
+        self.progress.say(f"{len(mine)} of {len(shards)} shards written") if self.rank.count > 1 else None
+        if self.rank.index:
+            return None
+        names = [f"written/{one['number']:06d}.json" for one in shards]
+        wait_for(work, names, "shards", self.progress)
+        return [_read(work, name) for name in names]
+
+    def _others(self, name: str, what: str) -> dict[str, Any] | None:
+        """What the first command found, or None when everything is finished and gone."""
+        work, out = Place(self.task.work), Place(self.target.out)
+        if wait_for(work, [name], what, self.progress, unless=lambda: out.exists(INDEX_NAME)):
+            return _read(work, name)
+        return None
+
+
+def _planned(source: str, options: ShardOptions, workers: int | None, progress: Progress) -> Sharded:
+    with tempfile.TemporaryDirectory() as folder:
+        task = Task(Place(source).path(), folder, folder, options)
+        team = _Team(task, Target(folder, folder), Rank(), _workers(workers, task), progress)
+        listed = team._listed() or {}
+        team._check(listed)
+        planned = team._planned(listed) or {}
+    shards = [{**one, "sha256": "", "fields": {}, "skipped": []} for one in planned["shards"]]
+    return replace(_report(task, Target(source, folder), listed, planned, shards), planned=True)
+
+
+def _prepare(source: str, target: Target, options: ShardOptions, *, resume: bool, overwrite: bool) -> Sharded | None:
+    """Make the folder of the attempt, or find that all is done already."""
+    out, work = Place(target.out), Place(target.work)
+    settings = {"source": Place(source).path(), **options.as_settings(), "split_order": list(options.split or {})}
+    if target.is_unfinished() and resume:
+        _refuse_other(_read(work, SETTINGS), settings, target.out)
+        return None
+    if target.is_unfinished() and not overwrite:
+        raise MuseError(
+            f"an earlier attempt to write {target.out} was interrupted",
+            hint="--resume continues it, --overwrite begins anew",
+        )
+    if not target.is_unfinished() and resume and out.exists(INDEX_NAME):
+        return _finished(out, settings)
+    if out.is_folder() and any(out.entries()):
+        if not overwrite:
+            raise MuseError(f"{target.out} exists and is not empty", hint="choose another --out, or pass --overwrite")
+        _refuse_strangers(out)
+    if Place(target.aside).is_local:
+        Place(target.aside).remove()
+    else:
+        _remove_shards(out)
+    work.write(SETTINGS, json.dumps(settings))
+    return None
+
+
+def _finish(
+    task: Task,
+    target: Target,
+    listed: dict[str, Any],
+    planned: dict[str, Any],
+    records: list[dict[str, Any]],
+    overwrite: bool,
+) -> Sharded:
+    aside, work = Place(task.out), Place(task.work)
+    report = _report(task, target, listed, planned, records)
+    late = [csv_row(*row) for record in records for row in record["skipped"]]
+    if report.skipped:
+        aside.write(SKIPPED_NAME, csv_row("file", "reason") + work.read("skipped.csv") + b"".join(late))
+    for split in report.splits:
+        aside.write(f"{split}/{INDEX_NAME}", _document(report, split))
+    if not aside.is_local:
+        aside.write(INDEX_NAME, _document(report))
+        work.remove()
+        return report
+    work.remove()
+    for torn in Path(target.aside).rglob("*.tmp"):  # of processes that were killed
+        torn.unlink()
+    aside.write(INDEX_NAME, _document(report))
+    if not overwrite and Path(target.out).exists():
+        Path(target.out).rmdir()  # fails if somebody put something there in the meantime
+    publish(Path(target.aside), Path(target.out))
+    return report
+
+
+def _report(
+    task: Task, target: Target, listed: dict[str, Any], planned: dict[str, Any], records: list[dict[str, Any]]
+) -> Sharded:
+    fields: Counter[str] = Counter()
+    skipped: Counter[str] = Counter(planned["skipped"])
+    counts = {split: 0 for split in planned["counts"] if split}
+    errors = planned["errors"]
+    for record in records:
+        fields.update(record["fields"])
+        skipped.update(reason for _, reason in record["skipped"])
+        errors += len(record["skipped"])
+        if record["split"]:
+            counts[record["split"]] += record["count"]
+    return Sharded(
+        out=target.out,
+        shards=tuple(ShardEntry(one["name"], one["count"], one["bytes"], one["sha256"]) for one in records),
+        fields=dict(sorted(fields.items())),
+        classes=tuple(listed["names"]),
+        splits=counts,
+        skipped=dict(sorted(skipped.items())),
+        errors=errors,
+        settings=task.options.as_settings(),
+        more=listed["more"],
+    )
+
+
+def _finished(out: Place, settings: Mapping[str, Any]) -> Sharded:
+    index = _read(out, INDEX_NAME)
+    mine = {key: value for key, value in settings.items() if key in index.get("settings", {})}
+    _refuse_other(index.get("settings", {}), mine, out.path())
+    return Sharded(
+        out=out.path(),
+        shards=tuple(ShardEntry(**entry) for entry in index["shards"]),
+        fields=index["field_counts"],
+        classes=tuple(index["classes"]),
+        splits=index["splits"],
+        skipped=index["skipped"],
+        errors=0,
+        settings=index["settings"],
+    )
+
+
+def _refuse_other(before: Mapping[str, Any], now: Mapping[str, Any], out: str) -> None:
+    changed = [
+        f"{key}: {before.get(key)!r} -> {value!r}"
+        for key, value in now.items()
+        if before.get(key) != value and key not in MAY_CHANGE
+    ]
+    if changed:
+        raise MuseError(
+            f"{out} was begun with other settings: {'; '.join(changed)}",
+            hint="the same settings with --resume, or --overwrite",
+            exit_code=ExitCode.SETTINGS,
+        )
+
+
+def _refuse_overlap(source: str, out: str) -> None:
+    one, other = f"{Place(source).path()}/", f"{Place(out).path()}/"
+    if one.startswith(other) or other.startswith(one):
+        raise MuseError(f"{out} and {source} lie inside one another", hint="--out FOLDER beside the source")
+
+
+def _refuse_strangers(out: Place) -> None:
+    """Only shards are ever replaced: a folder that holds anything else was not meant."""
+    if not out.exists(INDEX_NAME):
+        raise MuseError(f"{out.path()} has no {INDEX_NAME}, so it is not replaced", hint="another --out, or remove it")
+    splits = _read(out, INDEX_NAME).get("splits", {})
+    known = {INDEX_NAME, SKIPPED_NAME, WORK, *splits}
+    strange = [one.name for one in out.entries() if one.name not in known and not one.name.endswith(".tar")]
+    if strange:
+        raise MuseError(
+            f"{out.path()} holds more than shards, so it is not replaced: {', '.join(strange[:3])}",
+            hint="another --out",
+        )
+
+
+def _remove_shards(out: Place) -> None:
+    """Remove what an earlier command wrote to an address, and nothing else."""
+    if out.exists(INDEX_NAME):
+        index = _read(out, INDEX_NAME)
+        out.remove(INDEX_NAME)
+        for name in [one["name"] for one in index["shards"]] + [
+            f"{split}/{INDEX_NAME}" for split in index.get("splits", {})
+        ]:
+            out.remove(name)
+    out.remove(SKIPPED_NAME)
+    out.remove(WORK)
+
+
+def _workers(asked: int | None, task: Task) -> int:
+    # What lives in the memory of one process is not there for another.
+    alone = not all(Place(where).shared for where in (task.source, task.out, task.work))
+    return 1 if alone else asked or usable_cores()
+
+
+def _document(report: Sharded, split: str | None = None) -> str:
+    return json.dumps(report.as_index(split), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def _read(place: Place, name: str) -> dict[str, Any]:
+    try:
+        document: dict[str, Any] = json.loads(place.read(name))
+    except ValueError as problem:
+        raise MuseError(f"{place.path(name)} is not valid JSON: {problem}", hint="--overwrite") from problem
+    return document
