@@ -122,6 +122,21 @@ def plugins_of(group: str) -> list[Row]:
     ]
 
 
+def tokenizers() -> list[Row]:
+    """List tokenizers with what each can do and the licence of its weights."""
+    from muse_core.registry import discover
+
+    plugins = discover("muse.tokenizers")
+    return [
+        row
+        | {
+            "abilities": " ".join(getattr(plugins[str(row["tokenizer"])].declaration, "abilities", ())) or None,
+            "licence": getattr(plugins[str(row["tokenizer"])].declaration, "licence", "") or None,
+        }
+        for row in plugins_of("muse.tokenizers")
+    ]
+
+
 LISTINGS: Mapping[Kind, Callable[[], list[Row]]] = {
     Kind.RUNS: runs,
     Kind.SIZES: sizes,
@@ -129,5 +144,5 @@ LISTINGS: Mapping[Kind, Callable[[], list[Row]]] = {
     Kind.PRESETS: presets,
     Kind.PROBES: lambda: plugins_of("muse.probes"),
     Kind.METRICS: lambda: plugins_of("muse.metrics"),
-    Kind.TOKENIZERS: lambda: plugins_of("muse.tokenizers"),
+    Kind.TOKENIZERS: tokenizers,
 }
