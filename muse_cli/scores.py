@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from muse_cli.output import out, table
+from muse_core.files import write_atomically
 
 if TYPE_CHECKING:
     from muse_core.evaluation.protocol import Scores
@@ -16,6 +17,10 @@ def give(scores: "Scores", where: str, target: Path | None) -> None:
     if path is not None:
         scores.save(path)
         out.say(f"written to {path}")
+        for name, content in scores.pictures.items():
+            picture = path.with_name(f"{name}.png")
+            write_atomically(picture, content)
+            out.say(f"drawn in {picture}")
     out.result(scores.to_json(), in_words(scores))
 
 

@@ -67,3 +67,10 @@ TOPOLOGY = ProbeSpec(
     needs=("attends",),
     train=False,
 )
+CONFLICT = ProbeSpec(
+    help="Whether the losses pull the same weights apart, as trained and without stop-gradients.",
+    target="muse_core.training.conflict:measure",
+    settings="muse_core.evaluation.options:ConflictOptions",
+    needs=("encodes", "decodes"),
+    train=False,
+)

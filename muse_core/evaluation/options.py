@@ -45,3 +45,18 @@ class TopologyOptions(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     layer: str = Field("last", pattern=r"^(last|all|\d+)$", description="attention layer: last, all, or its number")
+
+
+class ConflictOptions(BaseModel):
+    """Options of `muse probe conflict`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    between: str = Field("", description="losses, joined by commas: pixels, topology, contrastive [all of the stage]")
+    batches: int = Field(4, ge=1, description="batches; the standard error is over them")
+    batch_size: int = Field(32, ge=2, description="images per batch")
+    stage: Literal[1, 2, 3] | None = Field(None, description="whose losses and weights [the checkpoint's]")
+    routing: Literal["strict", "open", "joint", "released"] | None = Field(
+        None, description="where gradients go [as in the stage]"
+    )
+    step: float = Field(0.01, gt=0, lt=1, description="fraction by which a step on a loss would lower it")

@@ -71,6 +71,7 @@ class Scores:
         tables: rows worth showing, by title: per class, per layer, the sweep.
         notes: sentences that belong beside the numbers.
         not_measured: metric -> why it is missing.
+        pictures: PNG files by name, written beside the scores; they are no part of the JSON.
         seconds: by the clock.
         checkpoint: path, step, sha256 of what was measured, when it came from a file.
     """
@@ -85,6 +86,7 @@ class Scores:
     tables: Mapping[str, Sequence[Row]] = field(default_factory=dict)
     notes: Sequence[str] = ()
     not_measured: Mapping[str, str] = field(default_factory=dict)
+    pictures: Mapping[str, bytes] = field(default_factory=dict)
     seconds: float = 0.0
     checkpoint: Mapping[str, str | int | None] | None = None
 
