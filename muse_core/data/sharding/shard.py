@@ -151,8 +151,8 @@ class _Team:
             )
         if before:
             work.remove("again")
-        else:
-            work.write(LISTED, json.dumps(listed))
+            return dict(before)
+        work.write(LISTED, json.dumps(listed))
         return listed
 
     def _check(self, listed: dict[str, Any]) -> bool:
