@@ -137,8 +137,12 @@ def read_mask(members: Mapping[str, bytes]) -> NDArray[np.uint8] | None:
         return np.asarray(image)
 
 
-def _opened(content: bytes, reason: str) -> Image.Image:
-    """A fully read picture, whose size is checked before it is unpacked."""
+def open_header(content: bytes, reason: str) -> Image.Image:
+    """A picture of which no more than the header was read, and whose size is no bomb.
+
+    Raises:
+        BadMemberError: with `reason`, or what is wrong beyond that.
+    """
     if not content:
         raise BadMemberError(f"{reason}: it is empty")
     with _counted(reason), warnings.catch_warnings():
@@ -146,6 +150,12 @@ def _opened(content: bytes, reason: str) -> Image.Image:
         image = Image.open(io.BytesIO(content))
     if image.width * image.height > MAX_PIXELS:
         raise BadMemberError("decompression bomb")
+    return image
+
+
+def _opened(content: bytes, reason: str) -> Image.Image:
+    """A fully read picture, whose size is checked before it is unpacked."""
+    image = open_header(content, reason)
     with _counted(reason):
         image.load()
     return image

@@ -64,6 +64,20 @@ class LanePlan:
             return f"write at least {self.world} shards, one per process"
         return f"make the batch a multiple of the {self.world} processes"
 
+    def describe(self, source: Source, workers: int) -> str:
+        """Who reads what, in words."""
+        each, per_process = self.batch_size // self.lanes, self.lanes // self.world
+        readers = max(1, min(workers, per_process)) * self.world
+        words = (
+            f"{self.lanes} lanes, {per_process} per process, {each} sample(s) of each per batch; {readers} reader(s)"
+        )
+        if source.max_lanes is None:
+            return words
+        low, high = source.max_lanes // self.lanes, -(-source.max_lanes // self.lanes)
+        shards = f"{low}" if low == high else f"{low} or {high}"
+        known = f" of {source.count:,} samples" if source.count is not None else ""
+        return f"{source.max_lanes} shards{known}, {shards} in each of {words}"
+
     def of_rank(self, rank: int) -> range:
         """The lanes of one process."""
         each = self.lanes // self.world
@@ -98,7 +112,8 @@ class Batches:
         rank, world: this process and how many there are.
         workers: reader processes of this process; 0 reads in place. Never changes what is read.
         cursor: `Batch.cursor` to continue behind; lanes it does not name start at their beginning.
-        limit_errors: fraction of damaged samples that stops the run, counted by each worker from 1000 samples on.
+        limit_errors: fraction of damaged samples that stops the run, counted over all workers of this process, and by
+            each of them, from 1000 samples on.
     """
 
     def __init__(
@@ -137,7 +152,7 @@ class Batches:
             worker_init_fn=_leave_signals_to_the_parent,
             generator=torch.Generator().manual_seed(self.seed),  # else it draws from the generator of the training
         )
-        stream = _joined(iter(loader), len(blocks))
+        stream = _joined(iter(loader), len(blocks), self.limit_errors)
         if self.workers:
             # Registered after the loader's own clean-up, so it runs before that: it sends SIGTERM, which our readers
             # leave to us, and would wait for ever.
@@ -169,16 +184,17 @@ def _checked(part: _Part) -> _Part:
     return part
 
 
-def _joined(parts: Iterator[_Part], workers: int) -> Generator[Batch]:
+def _joined(parts: Iterator[_Part], workers: int, limit_errors: float) -> Generator[Batch]:
     """Join what the workers contribute; the loader deals their parts in turn."""
     while True:
-        yield _batch([_checked(next(parts)) for _ in range(workers)])
+        yield _batch([_checked(next(parts)) for _ in range(workers)], limit_errors)
 
 
-def _batch(parts: list[_Part]) -> Batch:
+def _batch(parts: list[_Part], limit_errors: float) -> Batch:
     skips = Skips()
     for part in parts:
         skips.merge(part.skips)
+    skips.refuse_many(limit_errors)
     samples = [sample for part in parts for sample in part.samples]
     return collate(samples, {lane: position for part in parts for lane, position in part.cursor.items()}, skips)
 

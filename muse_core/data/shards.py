@@ -5,42 +5,57 @@ from __future__ import annotations
 import glob
 import io
 import json
-import re
-import tarfile
-import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
-from itertools import count as count_from, groupby, islice
+from itertools import count as count_from, islice, repeat
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
 from webdataset.shardlists import expand_urls
-from webdataset.tariterators import base_plus_ext, tar_file_iterator
 
 from muse_core.data.decode import CAPTION_SUFFIXES, IMAGE_SUFFIXES, MASK_SUFFIX, RawSample, ShapeFilter, decode
+from muse_core.data.places import folder_of, is_address, joined, matching, name_of, open_place, read_place, refuse_pipe
 from muse_core.data.sample import Sample, Skip
+from muse_core.data.tars import read_tar
 from muse_core.errors import MuseError
 
 INDEX_NAME = "index.json"
+DIFFERS = "shard differs from its index"
+REPLACED = "shard was replaced while reading"
 
 _STREAM = 0x54A2D5  # keeps these random numbers apart from any other use of the same seed
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Shard:
-    """One tar. count: samples in it, when its folder's index.json says so and the file has the size it recorded.
+    """One tar, at a path or an address.
 
-    shortened: the file is not the one the index describes.
+    count: samples in it, when its folder's index.json says so and the file has the size it recorded. size: bytes it had
+    when it was found, or that its index says it has. shortened: the file is not the one the index describes.
     """
 
-    path: Path
+    where: str
     count: int | None = None
+    size: int | None = None
     shortened: bool = False
+
+    @property
+    def path(self) -> Path:
+        """Where it is, for those that are files here."""
+        return Path(self.where)
+
+    @property
+    def name(self) -> str:
+        """The last part of its path or address."""
+        return name_of(self.where)
 
 
 class ShardSource:
-    """WebDataset tars: a folder, a tar, a glob or a brace pattern.
+    """WebDataset tars: a folder, a tar, a glob or a brace pattern; of paths or of addresses.
 
     Args:
         where: what to read.
@@ -57,13 +72,19 @@ class ShardSource:
         self.max_lanes = len(self.shards)
         self.shuffle = shuffle
         self.shape_filter = shape_filter
-        self._lengths = {shard.path: shard.count for shard in self.shards if shard.count is not None}
+        self._lengths = {shard.where: shard.count for shard in self.shards if shard.count is not None}
 
     @property
     def count(self) -> int | None:
         """Samples in all shards, or None when some shard has no index."""
         counts = [shard.count for shard in self.shards]
         return None if None in counts else sum(one for one in counts if one is not None)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the class indices in order, as far as the index of the first shard says them."""
+        index = read_index(folder_of(self.shards[0].where)) or {}
+        return tuple(index.get("classes", ()))
 
     @property
     def fields(self) -> frozenset[str]:
@@ -75,7 +96,10 @@ class ShardSource:
         return frozenset()
 
     def lane(self, index: int, lanes: int, *, seed: int, start: int = 0) -> Iterator[Sample | Skip]:
-        """The shards `index`, `index + lanes`, ..., in an order drawn anew for every pass over them."""
+        """The shards `index`, `index + lanes`, ..., in an order drawn anew for every pass over them.
+
+        Before `start` nothing is decoded, and of local shards nothing but headers is read.
+        """
         mine = self.shards[index::lanes]
         if not mine:
             raise MuseError(
@@ -85,41 +109,72 @@ class ShardSource:
         first_pass, done = divmod(start, self._length(mine)) if start else (0, 0)
         for number in count_from(first_pass):
             rng = np.random.default_rng([_STREAM, seed, index, number])
-            read = done
-            for item in islice(_shuffled(self._one_pass(mine, rng), self.shuffle, rng), done, None):
-                read += 1
-                yield self._decoded(item)
-            if not read:
-                raise MuseError(f"no samples in {', '.join(shard.path.name for shard in mine)}: {self.name}")
+            order = [mine[position] for position in rng.permutation(len(mine))]
+            before = self._drawn_first(order, rng, done)
+            usable = bool(done)
+            for item in islice(_shuffled(self._one_pass(order, before), self.shuffle, rng), done, None):
+                decoded = self._decoded(item)
+                usable = usable or isinstance(decoded, Sample)
+                yield decoded
+            if not usable:
+                raise MuseError(
+                    f"no samples in {', '.join(shard.name for shard in mine)}: {self.name}",
+                    hint=f"muse inspect {self.name}",
+                )
             done = 0
 
     def once(self, index: int = 0, readers: int = 1) -> Iterator[Sample | Skip]:
-        """Every sample of every shard in the order of their names; only this reader's are decoded."""
-        everything = (item for shard in self.shards for item in read_shard(shard))
-        for item in islice(everything, index, None, readers):
-            yield self._decoded(item)
+        """Every sample of every shard in the order of their names; of the others' samples nothing is read."""
+        number = 0
+        for shard in self.shards:
+            before = number
+            for item in read_shard(shard, lambda within, before=before: (before + within) % readers == index):  # type: ignore[misc]
+                if number % readers == index:
+                    yield self._decoded(item)
+                number += 1
 
-    def _one_pass(self, mine: Sequence[Shard], rng: np.random.Generator) -> Iterator[RawSample | Skip]:
-        for position in rng.permutation(len(mine)):
-            yield from read_shard(mine[position])
+    def _one_pass(self, order: Sequence[Shard], skipped: set[int]) -> Iterator[RawSample | Skip | None]:
+        """Every sample of some shards; None for those whose number in the pass is among the skipped."""
+        number = 0
+        for shard in order:
+            before, known = number, self._lengths.get(shard.where, 0)
+            if known and skipped and skipped.issuperset(range(before, before + known)):
+                yield from repeat(None, known)
+                number += known
+                continue
+            for item in read_shard(shard, lambda within, before=before: before + within not in skipped):  # type: ignore[misc]
+                yield item
+                number += 1
+
+    def _drawn_first(self, order: Sequence[Shard], rng: np.random.Generator, done: int) -> set[int]:
+        """The numbers of the samples that the first `done` draws of a pass take."""
+        if not done:
+            return set()
+        numbers = iter(range(self._length(order)))
+        return set(islice(_shuffled(numbers, self.shuffle, deepcopy(rng)), done))
 
     def _length(self, mine: Iterable[Shard]) -> int:
-        """Raw samples in one pass; shards without an index are read through once to know."""
+        """Raw samples in one pass; of shards without an index the headers are read through once to know."""
         for shard in mine:
-            if shard.path not in self._lengths:
-                self._lengths[shard.path] = sum(1 for _ in read_shard(shard))
-        total = sum(self._lengths[shard.path] for shard in mine)
+            if shard.where not in self._lengths:
+                self._lengths[shard.where] = sum(1 for _ in read_shard(shard, lambda number: False))
+        total = sum(self._lengths[shard.where] for shard in mine)
         if not total:
             raise MuseError(f"no samples to continue with: {self.name}")
         return total
 
-    def _decoded(self, item: RawSample | Skip) -> Sample | Skip:
+    def _decoded(self, item: RawSample | Skip | None) -> Sample | Skip:
+        if item is None:
+            raise AssertionError("a sample that was not wanted is never drawn")
         return item if isinstance(item, Skip) else decode(item, self.shape_filter)
 
 
-def _shuffled(items: Iterator[RawSample | Skip], size: int, rng: np.random.Generator) -> Iterator[RawSample | Skip]:
-    """Hold `size` items and release one drawn among them for each that comes in; at the end release the rest."""
-    held: list[RawSample | Skip] = []
+def _shuffled(items: Iterator[T], size: int, rng: np.random.Generator) -> Iterator[T]:
+    """Hold `size` items and release one drawn among them for each that comes in; at the end release the rest.
+
+    Which of them comes when depends on their number only, not on what they are.
+    """
+    held: list[T] = []
     for item in items:
         held.append(item)
         if len(held) >= size:
@@ -128,7 +183,7 @@ def _shuffled(items: Iterator[RawSample | Skip], size: int, rng: np.random.Gener
         yield _drawn(held, rng)
 
 
-def _drawn(held: list[RawSample | Skip], rng: np.random.Generator) -> RawSample | Skip:
+def _drawn(held: list[T], rng: np.random.Generator) -> T:
     chosen = int(rng.integers(len(held)))
     held[chosen], held[-1] = held[-1], held[chosen]
     return held.pop()
@@ -148,123 +203,100 @@ def _fields(raw: RawSample) -> frozenset[str]:
     return frozenset(name for name, present in has.items() if present)
 
 
-def read_shard(shard: Shard) -> Iterator[RawSample | Skip]:
-    """Every raw sample of a tar in order; what cannot be read becomes a `Skip`.
+def read_shard(shard: Shard, wanted: Callable[[int], bool] = lambda number: True) -> Iterator[RawSample | Skip | None]:
+    """Every raw sample of a tar in order, None for those that are not `wanted`; what cannot be read becomes a `Skip`.
 
     A shard with a trusted count always yields exactly that many items, so that positions keep their meaning.
     """
     read = 0
-    for item in _read_tar(shard.path):
+    for item in islice(_read_tar(shard, wanted), shard.count):
         read += 1
         yield item
     for missing in range(read, shard.count or 0):
-        yield Skip("sample missing from its shard", f"{shard.path.name}#{missing}")
+        yield Skip("sample missing from its shard", f"{shard.name}#{missing}")
     if shard.shortened:
-        yield Skip("shard differs from its index", shard.path.name)
+        yield Skip(DIFFERS, shard.name)
 
 
-def _read_tar(path: Path) -> Iterator[RawSample | Skip]:
-    seen: set[str] = set()
-    last: RawSample | Skip | None = None
+def _read_tar(shard: Shard, wanted: Callable[[int], bool]) -> Iterator[RawSample | Skip | None]:
     try:
-        with _open(path) as stream:
-            for name, group in groupby(tar_file_iterator(stream), lambda member: base_plus_ext(member["fname"])[0]):
-                members = [(str(member["fname"]), bytes(member["data"])) for member in group]
-                if last is not None:
-                    yield last
-                last = None if name is None else _grouped(f"{path.stem}/{name}", name in seen, members)
-                seen.add(name)  # None is a file without a suffix, which belongs to no sample
-        if last is not None:
-            yield last if _has_end_mark(path) else Skip("cut off by the end of its shard", last.key)
-    except (tarfile.TarError, OSError, EOFError, zlib.error) as problem:
-        if last is not None:  # whole, because what could not be read came after it
-            yield last
-        if _is_empty_file(path):
-            yield Skip("shard is empty", path.name)
-        else:
-            yield Skip(f"shard cannot be read to its end ({type(problem).__name__})", path.name)
+        with open_place(shard.where) as stream:
+            if shard.size not in (None, _size_now(shard, stream)):
+                yield Skip(DIFFERS if is_address(shard.where) else REPLACED, shard.name)
+            else:
+                yield from read_tar(stream, shard.name, wanted)
+    except OSError as problem:
+        yield Skip(f"shard cannot be read to its end ({type(problem).__name__})", shard.name)
 
 
-def _grouped(key: str, repeated: bool, members: list[tuple[str, bytes]]) -> RawSample | Skip:
-    by_suffix = {base_plus_ext(name)[1].lower(): content for name, content in members}
-    if repeated:
-        return Skip("key occurs again later in its shard", key)
-    if len(by_suffix) < len(members):
-        return Skip("key holds the same suffix twice", key)
-    return RawSample(key, by_suffix)
-
-
-def _open(path: Path) -> BinaryIO:
-    """The one place that opens a shard, so that other file systems need to be known here only."""
-    return path.open("rb")
-
-
-def _has_end_mark(path: Path) -> bool:
-    """Whether a tar ends as tars do. One that was cut between members reads without an error, so this must be asked.
-
-    A compressed tar has no such mark, but cannot be cut without an error either.
-    """
-    with _open(path) as stream:
-        compressed = stream.read(2) in (b"\x1f\x8b", b"BZ", b"\xfd7")
-        stream.seek(-1024, io.SEEK_END)
-        return compressed or not any(stream.read())
-
-
-def _is_empty_file(path: Path) -> bool:
-    return path.exists() and path.stat().st_size == 0
+def _size_now(shard: Shard, stream: BinaryIO) -> int:
+    if is_address(shard.where):
+        return stream.seek(0, io.SEEK_END)
+    return shard.path.stat().st_size  # of the file itself, which may be packed
 
 
 def find_shards(where: str, split: str) -> list[Shard]:
     """The tars that `where` names, in the order of their names."""
-    _refuse_address(where)
-    paths = [path for pattern in expand_urls(where) for path in _matching(pattern, split)]
-    if not paths:
+    refuse_pipe(where)
+    found = [one for pattern in _patterns(where) for one in _matching(pattern, split)]
+    if not found:
         raise MuseError(
             f"no shards (.tar) found: {where}", hint="muse shard IMAGES --out DIR makes them; --data demo needs none"
         )
-    missing = [str(path) for path in paths if not path.is_file()]
+    places = list(dict.fromkeys(found))
+    missing = [one for one in places if not is_address(one) and not Path(one).is_file()]
     if missing:
         more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
-        raise MuseError(f"{len(missing)} of {len(paths)} shards do not exist: {', '.join(missing[:3])}{more}")
-    indexes = {folder: read_index(folder) for folder in {path.parent for path in paths}}
-    return [_shard(path, indexes[path.parent]) for path in dict.fromkeys(paths)]
+        raise MuseError(f"{len(missing)} of {len(places)} shards do not exist: {', '.join(missing[:3])}{more}")
+    folders = {folder_of(one) for one in places if not one.startswith("pipe:")}
+    indexes = {folder: read_index(folder) for folder in folders}
+    return [_shard(one, indexes.get(folder_of(one))) for one in places]
 
 
-def _refuse_address(where: str) -> None:
-    if re.search(r"(^|::|\{|,)\s*pipe:", where):
-        raise MuseError(f"'pipe:' would run a command of the data's choosing, and is refused: {where}")
-    address = re.match(r"([a-z][a-z0-9+.-]*)://", where)
-    if address:
-        raise MuseError(
-            f"shards are read from local paths; '{address[1]}' addresses are not supported: {where}",
-            hint="copy the shards to a local folder first",
-        )
+def _patterns(where: str) -> list[str]:
+    if where.startswith("pipe:"):  # a command is one address, whatever signs are in it
+        return [where]
+    return list(expand_urls(where))
 
 
-def _matching(pattern: str, split: str) -> list[Path]:
+def _matching(pattern: str, split: str) -> list[str]:
+    if is_address(pattern):
+        return _at_address(pattern, split)
     path = Path(pattern).expanduser()
     if path.is_dir():
-        return sorted((path / split).glob("*.tar")) or sorted(path.glob("*.tar"))
+        return [str(one) for one in sorted((path / split).glob("*.tar")) or sorted(path.glob("*.tar"))]
     if glob.has_magic(pattern):
-        return [Path(name) for name in sorted(glob.glob(str(path), recursive=True)) if name.endswith(".tar")]
-    return [path]
+        return [name for name in sorted(glob.glob(str(path), recursive=True)) if name.endswith(".tar")]
+    return [str(path)]
 
 
-def _shard(path: Path, index: dict[str, Any] | None) -> Shard:
-    entry = next((one for one in (index or {}).get("shards", []) if one.get("name") == path.name), None)
+def _at_address(pattern: str, split: str) -> list[str]:
+    if pattern.startswith("pipe:") or name_of(pattern).endswith((".tar", ".tar.gz", ".tgz")):
+        return matching(pattern) if "*" in pattern else [pattern]
+    for folder in (joined(pattern, split), pattern):
+        index = read_index(folder)
+        if index is not None:  # one small request, where listing may not be possible at all
+            return [joined(folder, str(entry["name"])) for entry in index.get("shards", [])]
+    return matching(joined(pattern, f"{split}/*.tar")) or matching(joined(pattern, "*.tar"))
+
+
+def _shard(where: str, index: dict[str, Any] | None) -> Shard:
+    entry = next((one for one in (index or {}).get("shards", []) if one.get("name") == name_of(where)), None)
+    here = None if is_address(where) else Path(where).stat().st_size
     if entry is None:
-        return Shard(path)
-    same = entry.get("bytes") == path.stat().st_size
-    return Shard(path, count=int(entry["count"]) if same else None, shortened=not same)
+        return Shard(where, size=here)
+    same = here in (None, entry.get("bytes"))
+    return Shard(where, int(entry["count"]) if same else None, here or entry.get("bytes"), shortened=not same)
 
 
-def read_index(folder: Path) -> dict[str, Any] | None:
+def read_index(folder: str | Path) -> dict[str, Any] | None:
     """The index.json of a folder of shards, or None when there is none."""
-    path = folder / INDEX_NAME
-    if not path.is_file():
+    path = joined(str(folder), INDEX_NAME)
+    content = read_place(path)
+    if content is None:
         return None
     try:
-        index = json.loads(path.read_text(encoding="utf-8"))
+        index = json.loads(content)
     except ValueError as problem:
         raise MuseError(f"{path} is not valid JSON: {problem}", hint="write the shards again") from problem
     return index if isinstance(index, dict) else None

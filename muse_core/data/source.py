@@ -7,6 +7,7 @@ that is needed to continue at the exact next sample.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from itertools import count as count_from
 from typing import Protocol, runtime_checkable
@@ -78,14 +79,32 @@ class SceneSource:
 
 
 def open_source(where: str, *, split: str = "train", size: int | None = None) -> Source:
-    """Open built-in scenes or shards.
+    """Open built-in scenes or shards, or several of them mixed.
 
     Args:
         where: "demo", "demo:SPLIT" or "demo:SPLIT:COUNT" for scenes; else a folder of tars (or of one folder of tars
-            per split), a tar, a glob, or a brace pattern such as "data/{000000..000127}.tar".
+            per split), a tar, a glob, or a brace pattern such as "data/{000000..000127}.tar", as paths or as addresses
+            (https://, s3://, whatever fsspec knows). "0.7 a/ + 0.3 b/" draws each sample from a/ or b/ in this ratio.
         split: which split, where `where` does not say.
         size: side of scenes in pixels; shards keep the size they were written with.
     """
+    parts = where.split(" + ")
+    if len(parts) > 1:
+        from muse_core.data.mixing import MixedSource
+
+        weighted = [_weighted(part.strip()) for part in parts]
+        return MixedSource([_open_one(one, split, size) for _, one in weighted], [weight for weight, _ in weighted])
+    return _open_one(where, split, size)
+
+
+def _weighted(part: str) -> tuple[float, str]:
+    weight, _, where = part.partition(" ")
+    if re.fullmatch(r"[0-9]*\.?[0-9]+", weight) and where:
+        return float(weight), where.strip()
+    return 1.0, part
+
+
+def _open_one(where: str, split: str, size: int | None) -> Source:
     if where != "demo" and not where.startswith("demo:"):
         from muse_core.data.shards import ShardSource
 

@@ -17,6 +17,7 @@ BEHAVIOUR = (
     "MUSE_LOG_LEVEL",
     "MUSE_DEBUG",
     "MUSE_PLUGINS",
+    "MUSE_ALLOW_PIPE",
 )
 # Which setting a general variable stands for; the first that a command has.
 GENERAL: Mapping[str, tuple[Path, ...]] = {

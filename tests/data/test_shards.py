@@ -2,15 +2,20 @@
 
 import itertools
 import json
+import os
 import shutil
 from collections import Counter
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
+from muse_core.data import shards, tars
+from muse_core.data.decode import RawSample, ShapeFilter, decode
 from muse_core.data.sample import Sample, Skip
 from muse_core.data.shards import Shard, ShardSource, read_shard
 from muse_core.data.source import Item, SceneSource, Source, open_source
+from muse_core.data.tars import read_entry
 from muse_core.errors import MuseError
 from tests.data.conftest import MakeTar, good, picture, with_suffixes
 
@@ -74,8 +79,6 @@ def test_absent_shards_are_refused_by_name(scene_shards: Path, tmp_path: Path) -
         ShardSource(f"{scene_shards}/{{000000..000009}}.tar")
     with pytest.raises(MuseError, match="no shards"):
         ShardSource(str(tmp_path))
-    with pytest.raises(MuseError, match="s3"):
-        ShardSource("s3://bucket/a.tar")
 
 
 def test_reading_once_gives_every_sample_once_in_order_shared_among_readers(scene_shards: Path) -> None:
@@ -124,12 +127,50 @@ def test_more_lanes_than_shards_are_refused_with_the_number_to_use(scene_shards:
 def test_shards_without_samples_are_refused_rather_than_read_for_ever(make_tar: MakeTar) -> None:
     source = ShardSource(str(make_tar("a.tar", [])))
     with pytest.raises(MuseError, match="no samples"):
-        next(source.lane(0, 1, seed=0))
+        list(source.lane(0, 1, seed=0))
 
 
-def test_interleaved_members_are_counted_instead_of_paired_wrongly(make_tar: MakeTar) -> None:
+def test_interleaved_members_are_joined_to_the_right_samples_and_counted(make_tar: MakeTar) -> None:
     members = [("a.png", picture()), ("b.png", picture()), ("a.txt", b"x"), ("b.txt", b"y")]
-    assert reasons(make_tar("a.tar", members)) == {"good": 2, "key occurs again later in its shard": 2}
+    items = list(ShardSource(str(make_tar("a.tar", members))).once())
+    assert [(one.key, one.caption) for one in items if isinstance(one, Sample)] == [("a/a", "x"), ("a/b", "y")]
+    (skip,) = (one for one in items if isinstance(one, Skip))
+    assert (skip.reason, skip.error) == ("members of a sample are not together in its shard (joined)", False)
+    assert skip.key == "a.tar (2 samples, first a)"
+
+
+def test_a_key_that_occurs_again_with_more_members_is_not_guessed_at(make_tar: MakeTar) -> None:
+    members = [("a.png", picture()), *good(1), ("a.png", picture()), ("a.txt", b"y")]
+    assert reasons(make_tar("a.tar", members)) == {"good": 1, "key occurs again later in its shard": 2}
+
+
+def test_an_interleaved_tar_that_is_cut_short_gives_no_sample_without_its_caption(make_tar: MakeTar) -> None:
+    pictures = [(f"{n}.png", picture()) for n in range(4)]
+    path = make_tar("a.tar", [*pictures, *((f"{n}.txt", b"a picture") for n in range(4))])
+    content = path.read_bytes()
+    path.write_bytes(content[: content.index(b"2.txt")])
+    usable = [one for one in ShardSource(str(path)).once() if isinstance(one, Sample)]
+    assert [(one.key, one.caption) for one in usable] == [("a/0", "a picture")]
+
+
+def test_a_damaged_header_in_the_middle_is_noticed_though_readers_take_it_for_the_end(make_tar: MakeTar) -> None:
+    path = make_tar("a.tar", good(4))
+    content = bytearray(path.read_bytes())
+    at = content.index(b"00002.jpg")
+    content[at + 20] ^= 255
+    path.write_bytes(content)
+    assert reasons(path) == {"good": 1, "cut off by the end of its shard": 1, f"shard is damaged at byte {at}": 1}
+
+
+def test_joined_tars_are_noticed_though_readers_stop_at_the_first_end(make_tar: MakeTar) -> None:
+    path = make_tar("a.tar", good(2))
+    path.write_bytes(path.read_bytes() + make_tar("b.tar", good(2, first=2)).read_bytes())
+    assert reasons(path) == {"good": 2, "shard has more behind its end": 1}
+
+
+def test_an_empty_tar_is_counted(make_tar: MakeTar) -> None:
+    make_tar("a.tar", [])
+    assert reasons(make_tar("b.tar", good(2)).parent) == {"good": 2, "shard holds no samples": 1}
 
 
 def test_duplicate_members_and_keys_are_counted(make_tar: MakeTar) -> None:
@@ -187,9 +228,49 @@ def test_a_shard_deleted_while_reading_is_counted(scene_shards: Path, tmp_path: 
     assert rest["shard cannot be read to its end (FileNotFoundError)"] == 1
 
 
+def test_a_shard_replaced_before_it_is_read_is_counted(scene_shards: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(scene_shards, tmp_path / "copy")
+    source = ShardSource(str(folder))
+    (folder / "000005.tar").write_bytes((folder / "000004.tar").read_bytes() + bytes(10240))
+    found = Counter(item.reason if isinstance(item, Skip) else "good" for item in source.once())
+    assert found == {"good": 42, "shard was replaced while reading": 1, "sample missing from its shard": 5}
+
+
+def test_a_shard_overwritten_while_it_is_read_is_counted_and_gives_nothing_wrong(make_tar: MakeTar) -> None:
+    path = make_tar("a.tar", good(5))
+    stream = ShardSource(str(path), shuffle=1).once()
+    next(stream)
+    with path.open("r+b") as file:
+        file.write(b"?" * path.stat().st_size)
+    os.utime(path, ns=(1, 1))
+    assert Counter(item.reason for item in stream if isinstance(item, Skip)) == {"shard changed while it was read": 4}
+
+
+def test_what_was_read_before_is_neither_decoded_nor_read_again(
+    scene_shards: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = ShardSource(str(scene_shards), shuffle=4)
+    decoded: list[str] = []
+    read: list[str] = []
+
+    def counting_decode(raw: RawSample, keep: ShapeFilter | None) -> Item:
+        decoded.append(raw.key)
+        return decode(raw, keep)
+
+    def counting_read(stream: BinaryIO, entry: tars.Entry, key: str) -> RawSample | Skip:
+        read.append(key)
+        return read_entry(stream, entry, key)
+
+    monkeypatch.setattr(shards, "decode", counting_decode)
+    monkeypatch.setattr(tars, "read_entry", counting_read)
+    found = first(source, 2, lane=0, lanes=2, seed=3, start=20)
+    assert decoded == found
+    assert len(read) <= 4
+
+
 def test_a_shard_with_a_trusted_count_always_has_that_many_positions(make_tar: MakeTar) -> None:
     path = make_tar("a.tar", good(3))
-    items = list(read_shard(Shard(path, count=5)))
+    items = list(read_shard(Shard(str(path), count=5)))
     assert [item.reason for item in items if isinstance(item, Skip)] == ["sample missing from its shard"] * 2
 
 

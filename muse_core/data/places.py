@@ -1,0 +1,168 @@
+"""Where data lie: local paths, and the addresses that fsspec knows, such as https://, s3:// and gs://.
+
+What is read from an address is fetched whole into a temporary file first: a shard is then read the same way wherever
+it came from, and a connection that breaks is tried again before it costs samples.
+"""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import io
+import lzma
+import os
+import re
+import subprocess
+import tempfile
+import time
+import zlib
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
+from typing import Any, BinaryIO, cast
+
+from muse_core.errors import ExitCode, MuseError
+
+ALLOW_PIPE = "MUSE_ALLOW_PIPE"
+"""Set to 1, this variable lets `pipe:` addresses run commands."""
+
+Packed = gzip.GzipFile | bz2.BZ2File | lzma.LZMAFile
+
+ATTEMPTS = 3
+PAUSE_S = 0.5
+_CHUNK = 1 << 20
+_UNPACKERS: dict[bytes, Callable[[BinaryIO], Packed]] = {
+    b"\x1f\x8b": lambda stream: gzip.GzipFile(fileobj=stream),
+    b"BZ": bz2.BZ2File,
+    b"\xfd7": lzma.LZMAFile,
+}
+
+
+def is_address(where: str) -> bool:
+    """Whether this is an address rather than a local path."""
+    return re.match(r"[a-z][a-z0-9+.-]*://", where) is not None or where.startswith("pipe:")
+
+
+def refuse_pipe(where: str) -> None:
+    """Refuse `pipe:` unless the user asked for it, because it runs a command.
+
+    Raises:
+        MuseError: it is there and was not asked for.
+    """
+    if re.search(r"(^|::|\{|,)\s*pipe:", where) and os.environ.get(ALLOW_PIPE) != "1":
+        raise MuseError(
+            f"'pipe:' would run a command of the data's choosing, and is refused: {where}",
+            hint=f"{ALLOW_PIPE}=1 if you wrote that command yourself",
+        )
+
+
+def open_place(where: str) -> BinaryIO:
+    """Open a file for reading and seeking; what is packed with gzip, bzip2 or xz is unpacked first.
+
+    Raises:
+        OSError: it cannot be opened or fetched.
+    """
+    stream = _fetched(where) if is_address(where) else Path(where).open("rb")  # noqa: SIM115
+    unpack = _UNPACKERS.get(stream.read(2))
+    stream.seek(0)
+    return _unpacked(stream, unpack) if unpack else stream
+
+
+def read_place(where: str) -> bytes | None:
+    """The bytes of a small file, or None when there is none."""
+    try:
+        with open_place(where) as stream:
+            return stream.read()
+    except FileNotFoundError:
+        return None
+
+
+def name_of(where: str) -> str:
+    """The last part of a path or address."""
+    return PurePosixPath(where.split("?")[0]).name if is_address(where) else Path(where).name
+
+
+def folder_of(where: str) -> str:
+    """All but the last part of a path or address."""
+    return where.split("?")[0].rpartition("/")[0] if is_address(where) else str(Path(where).parent)
+
+
+def joined(folder: str, name: str) -> str:
+    """A file of a folder."""
+    return f"{folder.rstrip('/')}/{name}" if is_address(folder) else str(Path(folder) / name)
+
+
+def matching(pattern: str) -> list[str]:
+    """The addresses that a pattern with wildcards matches, sorted.
+
+    Raises:
+        MuseError: the place cannot be listed.
+    """
+    try:
+        files, path = _files(pattern)
+        return sorted(files.unstrip_protocol(found) for found in files.glob(path))
+    except MuseError:
+        raise
+    except Exception as problem:
+        raise MuseError(
+            f"{pattern} cannot be listed: {problem}", hint="name the shards: {000000..000127}.tar"
+        ) from None
+
+
+def _files(where: str) -> tuple[Any, str]:
+    import fsspec
+
+    try:
+        files, path = fsspec.core.url_to_fs(where)
+    except ImportError as problem:
+        raise MuseError(f"{where} needs a package: {problem}", exit_code=ExitCode.MACHINE) from None
+    return files, path
+
+
+def _fetched(where: str) -> BinaryIO:
+    for attempt in range(1, ATTEMPTS + 1):
+        aside = tempfile.NamedTemporaryFile(prefix="muse-")  # noqa: SIM115  the caller closes it
+        try:
+            _fetch(where, aside.name)
+        except OSError as problem:
+            aside.close()
+            if attempt == ATTEMPTS or isinstance(problem, FileNotFoundError):
+                raise
+            time.sleep(PAUSE_S * attempt)
+        else:
+            aside.seek(0)
+            return cast(BinaryIO, aside)
+    raise AssertionError("the last attempt returns or raises")
+
+
+def _fetch(where: str, target: str) -> None:
+    """Fetch into a file.
+
+    Raises:
+        OSError: whatever went wrong, as each of fsspec's systems has errors of its own kind.
+    """
+    refuse_pipe(where)
+    try:
+        if where.startswith("pipe:"):
+            with Path(target).open("wb") as file:
+                command = where.removeprefix("pipe:")
+                subprocess.run(command, shell=True, stdin=subprocess.DEVNULL, stdout=file, check=True)
+        else:
+            files, path = _files(where)
+            files.get_file(path, target)
+    except (OSError, MuseError):
+        raise
+    except Exception as problem:
+        raise OSError(f"{where}: {problem or type(problem).__name__}") from problem
+
+
+def _unpacked(stream: BinaryIO, unpack: Callable[[BinaryIO], Packed]) -> BinaryIO:
+    aside = tempfile.TemporaryFile()  # noqa: SIM115  the caller closes it
+    with stream, unpack(stream) as content:
+        try:
+            while block := content.read1(_CHUNK):  # not read: it would drop what came before the damage
+                aside.write(block)
+        except (EOFError, OSError, zlib.error, lzma.LZMAError):
+            # Cut short or damaged. What came before is kept; the tar in it then has no end, which its reader tells.
+            aside.flush()
+    aside.seek(0, io.SEEK_SET)
+    return aside
