@@ -115,6 +115,7 @@ class DataSettings(Section):
     workers: int = Field(1, ge=0, description="reader processes per device")
     flip: bool = Field(False, description="mirror half of the images; captions may name left and right")
     val_images: Positive = Field(64, description="held-out images measured at each evaluation")
+    limit_errors: float = Field(0.01, ge=0, le=1, description="fraction of damaged samples that stops the run")
 
 
 class TrainSettings(Section):

@@ -127,8 +127,7 @@ def _lines(
         f"topology on {settings.losses.topology_blocks} block",
         f"batch    {training.batch_size} images = {world} process(es) x {training.accumulation} part(s) x "
         f"{part // world}; {_decoded(settings, part // world)}",
-        f"data     {data.train or 'not named yet'}, through {data.lanes} lanes, {data.lanes // world} per process, "
-        f"{data.workers} worker(s)",
+        f"data     {data.train or 'not named yet'}: {_readers(settings, world)}",
         f"held out {data.val or 'nothing: no --val-data, so nothing is measured while training'}",
         f"starts   {_start(settings, init)}",
         f"steps    {training.steps}, peak rate {settings.optim.lr:g} after {warmup_of(settings)} warm-up steps",
@@ -136,6 +135,16 @@ def _lines(
     if "contrastive" in active_losses(settings.losses):
         lines.append(f"contrast {part} captions at once, so at most {part * (part - 1)} pairs are pushed apart")
     return lines
+
+
+def _readers(settings: TrainSettings, world: int) -> str:
+    data = settings.data
+    part = settings.training.batch_size // settings.training.accumulation
+    try:
+        source = open_source(data.train or "demo", size=settings.model.resolution)
+    except MuseError:  # told with everything else that is missing
+        return f"{data.lanes} lanes"
+    return LanePlan(part, data.lanes, world).describe(source, data.workers)
 
 
 def _start(settings: TrainSettings, init: Path | None) -> str:
