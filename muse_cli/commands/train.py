@@ -208,7 +208,8 @@ def show_plans(asked: list[Request], sets: list[str] | None, config: Path | None
     missing: list[str] = []
     for number, request in enumerate(asked):
         settings, _ = request.settings(sets, config, "none" if number else None)
-        plan = make_plan(settings, world=team_for(settings.training.devices, settings.run.size).processes)
+        world = team_for(settings.training.devices, settings.run.size).processes
+        plan = make_plan(settings, world=world, cost=True)
         before = f"starts   from the result of stage {settings.run.stage - 1}"
         lines += [before if number and line.startswith("starts ") else line for line in plan.lines]
         missing += [entry for entry in plan.missing if entry not in missing]

@@ -17,10 +17,11 @@ from muse_core.errors import ExitCode, MuseError
 from muse_core.model.images import imagenet_normalize
 
 _VGG_TAPS = (3, 8, 15, 22, 29)  # relu1_2, 2_2, 3_3, 4_3, 5_3 in torchvision's vgg16().features
+VGG_LAYERS = _VGG_TAPS[-1] + 1
 _UNIT_FLOOR = 1e-10
 _SHIFT = (-0.030, -0.088, -0.188)
 _SCALE = (0.458, 0.448, 0.450)
-_CONVNEXT_SIDE = 224
+CONVNEXT_SIDE = 224
 
 PARTS = ("lpips", "convnext_s")
 
@@ -56,7 +57,7 @@ class LPIPS(_Frozen):
 
     def __init__(self, vgg: nn.Sequential, heads: Sequence[Tensor]) -> None:
         super().__init__()
-        self.vgg = vgg[: _VGG_TAPS[-1] + 1]
+        self.vgg = vgg[:VGG_LAYERS]
         self.heads = nn.ParameterList(nn.Parameter(head.detach().clone()) for head in heads)
         self.register_buffer("shift", torch.tensor(_SHIFT).view(1, 3, 1, 1))
         self.register_buffer("scale", torch.tensor(_SCALE).view(1, 3, 1, 1))
@@ -122,7 +123,7 @@ class ConvNextLogits(_Frozen):
         return F.mse_loss(self._logits(prediction).float(), wanted.float())
 
     def _logits(self, images: Tensor) -> Tensor:
-        side = (_CONVNEXT_SIDE, _CONVNEXT_SIDE)
+        side = (CONVNEXT_SIDE, CONVNEXT_SIDE)
         resized = F.interpolate(images.float(), side, mode="bilinear", align_corners=False, antialias=True)
         logits: Tensor = self.network(imagenet_normalize(resized))
         return logits

@@ -15,6 +15,9 @@ class RunSettings(Section):
 
     stage: Annotated[int, Field(ge=1, le=3)] = Field(1, description="1 topology, 2 semantics, 3 synergy")
     size: Literal["tiny", "1b", "3b"] = Field("1b", description="which networks and which recipe")
+    recipe: Literal["muse", "paper", "released"] = Field(
+        "muse", description="where paper and public code disagree: our reading, the figure's weights, or the code's"
+    )
     init: str | None = Field(
         None, description="checkpoint to start from, or `none`; empty: the newest finished previous stage of the size"
     )

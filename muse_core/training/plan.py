@@ -16,6 +16,7 @@ from muse_core.runs import newest_finished
 from muse_core.settings.presets import STAGES as TITLES
 from muse_core.settings.train import TrainSettings
 from muse_core.training.judging import TINY_PERCEPTUAL, active_losses
+from muse_core.training.planned_cost import cost_lines, cost_of, parts_line
 from muse_core.training.setup import (
     decoded_share,
     division_of,
@@ -44,8 +45,11 @@ class Plan:
             raise MuseError(what, hint="muse doctor, or --dry-run to see the plan", exit_code=ExitCode.FILE)
 
 
-def make_plan(settings: TrainSettings, world: int = 1) -> Plan:
-    """Plan a run: the network is built on the meta device, the data are opened, nothing is trained."""
+def make_plan(settings: TrainSettings, world: int = 1, *, cost: bool = False) -> Plan:
+    """Plan a run: the network is built on the meta device, the data are opened, nothing is trained.
+
+    cost: also count parameters, operations and memory, which takes a second or more.
+    """
     network = plan_network(settings.run.size, spec_of(settings))
     division = division_of(network, settings)
     missing = _missing_weights(settings)
@@ -55,7 +59,10 @@ def make_plan(settings: TrainSettings, world: int = 1) -> Plan:
     except MuseError as error:
         missing.append(f"{error.what}: {error.hint}" if error.hint else error.what)
     missing += _missing_data(settings, world)
-    return Plan(_lines(settings, network, division, init, world), missing, init)
+    lines = _lines(settings, network, division, init, world)
+    if cost:
+        lines += [parts_line(network), *cost_lines(cost_of(settings, network, division, world))]
+    return Plan(lines, missing, init)
 
 
 def find_init(settings: TrainSettings) -> Path | None:

@@ -95,12 +95,17 @@ def build_objective(settings: TrainSettings, judges: Judges, local: int) -> Obje
     )
 
 
+def new_discriminator(size: str) -> PatchDiscriminator:
+    """Build the discriminator of a size: the released one, or a narrower one for tiny."""
+    return PatchDiscriminator(**TINY_DISCRIMINATOR) if size == "tiny" else PatchDiscriminator()  # type: ignore[arg-type]
+
+
 def _adversary(settings: TrainSettings, accelerator: Accelerator) -> Adversary | None:
     if settings.losses.adversarial == 0:
         return None
     optim = settings.optim
     return Adversary(
-        PatchDiscriminator(**TINY_DISCRIMINATOR) if settings.run.size == "tiny" else PatchDiscriminator(),  # type: ignore[arg-type]
+        new_discriminator(settings.run.size),
         lr=optim.discriminator_lr,
         betas=(optim.beta1, optim.beta2),
         weight_decay=optim.weight_decay,
