@@ -10,7 +10,7 @@ from muse_cli.output import out
 from muse_core.errors import ExitCode, MuseError
 from muse_core.registry import find, import_path
 from muse_core.settings import Origins, resolve
-from muse_core.settings.presets import SIZES, STAGES, preset
+from muse_core.settings.presets import RECIPES, SIZES, STAGES, preset
 from muse_core.settings.train import TrainSettings
 
 S = TypeVar("S", bound=BaseModel)
@@ -75,5 +75,6 @@ def train_preset(partial: Mapping[str, Any]) -> Mapping[str, Any]:
     run = partial.get("run", {})
     defaults = TrainSettings().run
     size, stage = run.get("size", defaults.size), run.get("stage", defaults.stage)
-    # A size or stage that does not exist is refused, with its origin, when the settings are checked.
-    return preset(size, stage) if size in SIZES and stage in STAGES else {}
+    recipe = run.get("recipe", defaults.recipe)
+    # A size, stage or recipe that does not exist is refused, with its origin, when the settings are checked.
+    return preset(size, stage, recipe) if size in SIZES and stage in STAGES and recipe in RECIPES else {}

@@ -63,7 +63,8 @@ def train(
         MuseError: a setting is wrong (exit code 3), something is missing (4), or training had to stop (7).
     """
     flags = {"run.stage": stage, "run.size": size, "data.train": data, "run.out": out, **(overrides or {})}
-    settings, origins = resolve(TrainSettings, command="train", flags=flags, preset=preset(size, stage))
+    recipe = str(flags.get("run.recipe", "muse"))
+    settings, origins = resolve(TrainSettings, command="train", flags=flags, preset=preset(size, stage, recipe))
     return train_stage(settings, origins, progress)
 
 
