@@ -78,8 +78,7 @@ def classes_of(source: "Source") -> tuple[str, ...] | None:
     if isinstance(source, SceneSource):
         return tuple(one.phrase for one in CLASSES)
     if isinstance(source, ShardSource):
-        index = read_index(source.shards[0].path.parent) or {}
-        names = tuple(index.get("classes", ()))
+        names = source.classes
         scenes = names == tuple(one.name for one in CLASSES)  # written from built-in scenes: "icecream" is no word
         return tuple(one.phrase for one in CLASSES) if scenes else names or None
     own: tuple[str, ...] | None = getattr(source, "classes", None)

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from muse_cli import launch
+from muse_core.data.writer import write_scene_shards
 from muse_core.errors import ExitCode
 from muse_core.registry import discover
 from muse_core.settings.train import TrainSettings
@@ -25,6 +26,7 @@ def what_the_examples_name(trained: Path, tmp_path: Path, monkeypatch: pytest.Mo
     Image.new("RGB", (200, 160), (90, 160, 40)).save("photo.jpg")
     Path("photos").mkdir()
     shutil.copy("photo.jpg", "photos/one.jpg")
+    write_scene_shards("val", 8, Path("shards"), per_shard=4)
     for name in ("tiny-stage1-20261123-1432", "tiny-stage3-20261123-1502"):
         shutil.copytree(trained, tmp_path / "runs" / name)
     (tmp_path / "runs" / "tiny-stage1-20261123-1432" / "config.yaml").write_text("run: {size: tiny}\n")

@@ -1,0 +1,74 @@
+"""`muse inspect`: what is this, and is it healthy?"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from muse_cli.output import out
+from muse_core.errors import ExitCode, MuseError
+
+if TYPE_CHECKING:
+    from muse_core.inspection.findings import Inspection
+
+
+def inspect(
+    thing: Annotated[
+        str, typer.Argument(metavar="THING", help="Shards (folder, pattern or URL), a checkpoint, a run, or `latest`.")
+    ],
+    deep: Annotated[bool, typer.Option("--deep", help="Decode every picture, not only its header.")] = False,
+    sample: Annotated[
+        int | None, typer.Option("--sample", min=1, metavar="N", help="Draw N samples on a contact sheet.")
+    ] = None,
+    readers: Annotated[
+        int | None, typer.Option("--readers", min=1, metavar="N", help="Can N ranks x workers be fed?")
+    ] = None,
+    sheet: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="FILE", help="Where the contact sheet goes.", show_default="NAME-samples.png"),
+    ] = None,
+) -> None:
+    """Say what something is and whether it is healthy; exit 8, with the list, if anything is wrong."""
+    from muse_core.inspection.inspect import inspect as look
+
+    found = look(thing, deep=deep, readers=readers, progress=out.progress())
+    document = {"command": "inspect", **found.to_json()}
+    lines = list(found.lines)
+    if sample and found.kind == "shards":
+        target = sheet or Path(f"{name_for(thing)}-samples.png")
+        draw(thing, sample, target)
+        document["sheet"] = str(target)
+        lines.append(f"sheet     {target}")
+    lines += [f"note      {note.line()}" for note in found.notes]
+    out.result(document, "\n".join([*lines, "" if found.problems else "nothing is wrong"]).rstrip())
+    refuse(found)
+
+
+def draw(thing: str, amount: int, target: Path) -> None:
+    """Write the contact sheet."""
+    import io
+
+    from muse_core.files import write_atomically
+    from muse_core.inspection.shards import pick_samples
+    from muse_core.inspection.sheet import contact_sheet
+
+    stream = io.BytesIO()
+    contact_sheet(pick_samples(thing, amount)).save(stream, "PNG")
+    write_atomically(target, stream.getvalue())
+
+
+def name_for(thing: str) -> str:
+    """Return a file name made of what was looked at."""
+    name = thing.rstrip("/").rpartition("/")[2].removesuffix(".tar")
+    return "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in name).strip("-.") or "shards"
+
+
+def refuse(found: "Inspection") -> None:
+    """End with the list of problems.
+
+    Raises:
+        MuseError: exit code 8, when there are any.
+    """
+    if found.problems:
+        listed = "\n".join(f"  - {problem.line()}" for problem in found.problems)
+        raise MuseError(f"{found.name} is not healthy:\n{listed}", exit_code=ExitCode.PROBLEMS)

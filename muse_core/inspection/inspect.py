@@ -1,0 +1,36 @@
+"""What a path, address or name means to `muse inspect`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from muse_core.inspection.checkpoints import inspect_checkpoint
+from muse_core.inspection.findings import Inspection
+from muse_core.inspection.runs import inspect_run
+from muse_core.inspection.shards import inspect_shards
+from muse_core.progress import Progress
+from muse_core.runs import find_run, is_checkpoint, is_run
+
+
+def inspect(
+    where: str | Path, *, deep: bool = False, readers: int | None = None, progress: Progress | None = None
+) -> Inspection:
+    """Look through shards, a checkpoint folder, a run folder, or "latest", the run updated last.
+
+    Args:
+        where: what to look at; anything that is neither a run nor a checkpoint is read as shards.
+        deep: of shards, decode every picture.
+        readers: of shards, say whether so many ranks x workers can be fed.
+        progress: told of every shard.
+
+    Raises:
+        MuseError: there is nothing of that kind.
+    """
+    path = Path(where)
+    if str(where) == "latest":
+        return inspect_run(find_run("latest").path)
+    if is_run(path):
+        return inspect_run(path)
+    if is_checkpoint(path):
+        return inspect_checkpoint(path)
+    return inspect_shards(str(where), deep=deep, readers=readers, progress=progress)

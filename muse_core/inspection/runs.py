@@ -1,0 +1,102 @@
+"""A run looked through: how it ended, whether its records are whole, and where it would go on."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from muse_core.errors import MuseError
+from muse_core.inspection.checkpoints import inspect_checkpoint
+from muse_core.inspection.findings import Findings, Inspection
+from muse_core.runs import RunFolder
+from muse_core.settings.train import TrainSettings
+
+
+def inspect_run(path: Path) -> Inspection:
+    """Look through a run folder and its last checkpoint.
+
+    Raises:
+        MuseError: `path` is not a run.
+    """
+    run = RunFolder.open(path)
+    problems, notes = Findings(), Findings()
+    status, last = run.status, run.last_checkpoint()
+    _judge_config(run, problems)
+    _judge_metrics(run, problems)
+    for left in sorted((path / "checkpoints").glob(".step-*")):
+        notes.note("checkpoint that was never completed (it can be deleted)", left.name)
+    steps = [int(one.name.removeprefix("step-")) for one in run.checkpoints()]
+    inside = _inside(last, problems, notes)
+    going_on = _going_on(run, last)
+    facts = {
+        "status": asdict(status),
+        "checkpoints": steps,
+        "metrics": len(_records(run)),
+        "last": inside.to_json() if inside else None,
+        "resume": going_on,
+    }
+    lines = [
+        f"run        stage {status.stage}, size {status.size}: {status.state} at step {status.step} of {status.steps}",
+        f"saved      {', '.join(map(str, steps)) or 'nothing yet'}",
+        *(inside.lines if inside else ()),
+        f"resume     {going_on}",
+    ]
+    return Inspection("run", str(path), facts, tuple(lines), notes.all(), problems.all())
+
+
+def _inside(last: Path | None, problems: Findings, notes: Findings) -> Inspection | None:
+    if last is None:
+        return None
+    try:
+        inside = inspect_checkpoint(last)
+    except MuseError as error:
+        problems.note(error.what, last.name)
+        return None
+    for found, into in ((inside.problems, problems), (inside.notes, notes)):
+        for one in found:
+            into.note(one.what, f"{last.name}: {one.first}", one.count)
+    return inside
+
+
+def _judge_config(run: RunFolder, problems: Findings) -> None:
+    try:
+        TrainSettings.model_validate(run.settings())
+    except MuseError as error:
+        problems.note(error.what, "config.yaml")
+    except ValidationError as error:
+        for one in error.errors():
+            key = ".".join(map(str, one["loc"]))
+            problems.note("setting that this version does not accept", f"{key}: {one['msg']}")
+
+
+def _records(run: RunFolder) -> list[str]:
+    path = run.path / "metrics.jsonl"
+    return path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+
+
+def _judge_metrics(run: RunFolder, problems: Findings) -> None:
+    before = 0
+    for number, text in enumerate(_records(run), start=1):
+        try:
+            record = json.loads(text)
+            step = int(record["step"])
+        except (ValueError, KeyError, TypeError):
+            problems.note("line of metrics.jsonl is not a record", f"line {number}")
+            continue
+        if step < before:
+            problems.note("steps of metrics.jsonl go back", f"line {number}")
+        before = step
+        for name, value in record.items():
+            if isinstance(value, float) and not math.isfinite(value):
+                problems.note(f"{name} is not finite", f"step {step}")
+
+
+def _going_on(run: RunFolder, last: Path | None) -> str:
+    if run.status.state == "finished":
+        return f"finished: there is nothing to go on with; muse train --init {run.path} starts a new run from it"
+    start = last.name.removeprefix("step-").lstrip("0") if last else "0"
+    return f"muse train --resume {run.path} goes on behind step {start or '0'}"
