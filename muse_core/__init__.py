@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from muse_core.api import (
         ShardOptions as ShardOptions,
         evaluate as evaluate,
+        inspect as inspect,
         load_tokenizer as load_tokenizer,
         probe as probe,
         segment as segment,
@@ -25,6 +26,7 @@ __version__ = "0.1.0"
 _NAMES = (
     "ShardOptions",
     "evaluate",
+    "inspect",
     "load_tokenizer",
     "probe",
     "segment",

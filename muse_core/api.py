@@ -18,6 +18,8 @@ from muse_core.evaluation.reconstruction import evaluate as measure_reconstructi
 from muse_core.evaluation.segmentation import Segmented, SegmentOptions, segment as measure_segmentation
 from muse_core.evaluation.spec import MetricSpec, ProbeContext, ProbeSpec
 from muse_core.evaluation.zeroshot import zeroshot as measure_zeroshot
+from muse_core.inspection.findings import Inspection
+from muse_core.inspection.inspect import inspect as look_at
 from muse_core.model.abilities import Described
 from muse_core.model.load import late_teacher, load_teacher, load_tokenizer, untouched_baseline
 from muse_core.progress import Progress, Silent
@@ -30,6 +32,7 @@ from muse_core.training.start import RunSummary, train as train_stage
 __all__ = [
     "ShardOptions",
     "evaluate",
+    "inspect",
     "load_teacher",
     "load_tokenizer",
     "probe",
@@ -211,6 +214,23 @@ def segment(
         masks=masks,
         progress=progress,
     )
+
+
+def inspect(
+    where: str | Path, *, deep: bool = False, readers: int | None = None, progress: Progress | None = None
+) -> Inspection:
+    """Look through shards, a checkpoint or a run; what is wrong is in `problems`.
+
+    Args:
+        where: shards, a checkpoint folder, a run folder, or "latest".
+        deep: of shards, decode every picture, rather than read its header.
+        readers: of shards, say whether so many ranks x workers can be fed.
+        progress: who is told.
+
+    Raises:
+        MuseError: there is nothing of that kind.
+    """
+    return look_at(where, deep=deep, readers=readers, progress=progress)
 
 
 def cache_folder() -> Path:

@@ -30,7 +30,8 @@ ARROWS = {
     "viz": BASE,
     "evaluation": BASE | {"losses", "model", "data"},
     "training": BASE | {"evaluation", "losses", "model", "data", "settings", "viz"},
-    "api": BASE | {"training", "evaluation", "losses", "model", "data", "settings", "pictures"},
+    "inspection": BASE | {"data", "model", "settings", "viz"},
+    "api": BASE | {"inspection", "training", "evaluation", "losses", "model", "data", "settings", "pictures"},
     "demo": BASE | {"api", "training", "evaluation", "losses", "model", "data", "settings", "viz", "pictures"},
     "muse_core": {"api", "data"},
 }

@@ -67,6 +67,16 @@ INFER = CommandSpec(
     "Look",
     ("muse infer photo.jpg", "muse infer photos/ --compare --out reconstructions"),
 )
+INSPECT = CommandSpec(
+    "Say what shards, a checkpoint or a run are, and whether they are healthy.",
+    "muse_cli.commands.inspect:inspect",
+    "Look",
+    (
+        "muse inspect shards/ --readers 2",
+        "muse inspect shards/ --deep --sample 16",
+        "muse inspect runs/tiny-stage3-20261123-1502",
+    ),
+)
 ATTN_VIZ = CommandSpec(
     "Draw what the synergistic blocks look at.",
     "muse_cli.commands.attn_viz:attn_viz",
