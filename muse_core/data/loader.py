@@ -8,7 +8,10 @@ their ranks, gives the batch that one process would have had.
 from __future__ import annotations
 
 import atexit
+import os
 import signal
+import threading
+import time
 import weakref
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
@@ -149,7 +152,7 @@ class Batches:
             batch_size=None,
             num_workers=len(blocks) if self.workers else 0,
             collate_fn=_unchanged,
-            worker_init_fn=_leave_signals_to_the_parent,
+            worker_init_fn=_Reader(os.getpid()),
             generator=torch.Generator().manual_seed(self.seed),  # else it draws from the generator of the training
         )
         stream = _joined(iter(loader), len(blocks), self.limit_errors)
@@ -170,11 +173,25 @@ def _unchanged(part: Any) -> Any:
     return part
 
 
-def _leave_signals_to_the_parent(worker: int) -> None:
-    # Ctrl-C and a scheduler's SIGTERM reach the whole group. A reader that obeyed would end the training as a crash,
-    # before it could save; readers end when their parent tells them or is gone.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+@dataclass(frozen=True)
+class _Reader:
+    """How a reader process ends: when its parent tells it, or is gone."""
+
+    parent: int
+
+    def __call__(self, worker: int) -> None:
+        # Ctrl-C and a scheduler's SIGTERM reach the whole group. A reader that obeyed would end the training as a
+        # crash, before it could save.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
+        threading.Thread(target=self._end_with_parent, daemon=True).start()
+
+    def _end_with_parent(self) -> None:
+        # The loader's own watch ends in waiting for a full pipe to be read, by nobody: a killed training would leave
+        # its readers behind for ever.
+        while os.getppid() == self.parent:
+            time.sleep(1)
+        os._exit(ExitCode.BUG)
 
 
 def _checked(part: _Part) -> _Part:

@@ -1,8 +1,10 @@
 """Batches are the same for any number of processes and workers, and continue at the exact next sample."""
 
 import itertools
+import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -104,6 +106,38 @@ def test_readers_end_with_the_process_even_while_someone_holds_the_batches() -> 
     """They leave SIGTERM to their parent, and the loader's own clean-up sends SIGTERM and waits."""
     ended = subprocess.run([sys.executable, "-c", HELD], capture_output=True, text=True, timeout=120)
     assert (ended.returncode, ended.stdout) == (0, "2\n"), ended.stderr
+
+
+KILLED = """
+import multiprocessing, os, signal, time
+from muse_core.data.loader import Batches
+from muse_core.data.source import SceneSource
+from muse_core.data.transforms import train_transform
+
+held = iter(Batches(SceneSource("train"), batch_size=32, lanes=2, workers=2, transform=train_transform(64)))
+next(held)
+time.sleep(3)  # until the pipes are full
+print(*[child.pid for child in multiprocessing.active_children()], flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_readers_of_a_killed_training_do_not_stay_behind() -> None:
+    ended = subprocess.run([sys.executable, "-c", KILLED], stdout=subprocess.PIPE, text=True, timeout=120)
+    readers = [int(pid) for pid in ended.stdout.split()]
+    assert (ended.returncode, len(readers)) == (-signal.SIGKILL, 2)
+    deadline = time.monotonic() + 60
+    while any(_runs(pid) for pid in readers) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert not [pid for pid in readers if _runs(pid)]
+
+
+def _runs(pid: int) -> bool:
+    """Whether a process is there and is no zombie, which a container without an init keeps."""
+    try:
+        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 @pytest.mark.parametrize("which", [0, 2])
