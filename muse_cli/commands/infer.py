@@ -5,7 +5,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from muse_cli.options import CheckpointOption, ConfigFile, Devices, Sets
+from muse_cli.commands.latents import (
+    Flips,
+    LatentFormat,
+    Latents,
+    LatentsFolder,
+    LatentType,
+    OverwriteLatents,
+    ResumeLatents,
+    write_latents,
+)
+from muse_cli.options import BatchSize, CheckpointOption, ConfigFile, Devices, Sets
 from muse_cli.output import out
 from muse_core.errors import MuseError
 
@@ -14,7 +24,9 @@ if TYPE_CHECKING:
 
 
 def infer(
-    images: Annotated[list[str], typer.Argument(metavar="IMAGE...", help="Pictures, folders or patterns.")],
+    images: Annotated[
+        list[str], typer.Argument(metavar="IMAGE...", help="Pictures, folders or patterns; with --latents, shards.")
+    ],
     checkpoint: CheckpointOption = None,
     out_dir: Annotated[
         Path | None, typer.Option("--out", metavar="DIR", help="Where to write.", show_default="beside each picture")
@@ -32,10 +44,17 @@ def infer(
         ),
     ] = None,
     devices: Devices = None,
+    latents: LatentsFolder = None,
+    dtype: LatentType = "float32",
+    latent_format: LatentFormat = "safetensors",
+    flips: Flips = False,
+    batch_size: BatchSize = None,
+    resume: ResumeLatents = False,
+    overwrite: OverwriteLatents = False,
     config: ConfigFile = None,
     sets: Sets = None,
 ) -> None:
-    """Reconstruct images."""
+    """Reconstruct images, or write the latents of shards."""
     from muse_cli.settings import resolve_as
     from muse_cli.tokenizer import chosen_or_newest, load
     from muse_core.machine import pick_device
@@ -44,6 +63,10 @@ def infer(
 
     flags = {"size_px": size_in_pixels(size_px), "devices": devices}
     settings, _ = resolve_as(InferSettings, "infer", flags, sets, config)
+    if latents is not None:
+        asked = Latents(latents, dtype, latent_format, flips, batch_size or 64, resume, overwrite)
+        write_latents(images, chosen_or_newest(checkpoint), settings.size_px, settings.devices, asked)
+        return
     files = find_pictures(images)
     needs = ["encodes", "decodes", *(["featurizes"] if features else [])]
     tokenizer = load(chosen_or_newest(checkpoint), pick_device(settings.devices), *needs)

@@ -1,0 +1,92 @@
+"""`muse infer SHARDS --latents OUT`: the part of `muse infer` that writes latents for others to train on."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, cast
+
+import typer
+
+from muse_cli.output import out, table
+from muse_core.errors import ExitCode, MuseError
+
+PANEL = "Latents"
+LatentsFolder = Annotated[
+    Path | None,
+    typer.Option("--latents", metavar="DIR", help="Write latent shards and their statistics.", rich_help_panel=PANEL),
+]
+LatentType = Annotated[
+    str, typer.Option("--dtype", metavar="float16|float32", help="Type of stored latents.", rich_help_panel=PANEL)
+]
+LatentFormat = Annotated[
+    str,
+    typer.Option("--latent-format", metavar="safetensors|npy", help="How each lies in its tar.", rich_help_panel=PANEL),
+]
+Flips = Annotated[
+    bool, typer.Option("--flips", help="Also write the latents of every mirror image.", rich_help_panel=PANEL)
+]
+ResumeLatents = Annotated[
+    bool, typer.Option("--resume", help="Go on with the shards of --latents that are left.", rich_help_panel=PANEL)
+]
+OverwriteLatents = Annotated[bool, typer.Option("--overwrite", help="Empty --latents first.", rich_help_panel=PANEL)]
+
+
+@dataclass(frozen=True)
+class Latents:
+    """What the options of this part say."""
+
+    folder: Path
+    dtype: str
+    form: str
+    flips: bool
+    batch_size: int
+    resume: bool
+    overwrite: bool
+
+
+def write_latents(sources: list[str], checkpoint: str, size: int | str | None, devices: str, asked: Latents) -> None:
+    """Write the latents of one source.
+
+    Raises:
+        MuseError: the words do not fit together, or the work cannot be done.
+    """
+    from muse_cli.tokenizer import load
+    from muse_core.latents.members import Format
+    from muse_core.latents.team import write_latents as write
+    from muse_core.latents.write import TYPES, LatentJob
+    from muse_core.machine import choose_devices
+
+    refuse("--dtype", asked.dtype, tuple(TYPES))
+    refuse("--latent-format", asked.form, ("safetensors", "npy"))
+    if len(sources) > 1 or size == "native":
+        what = (
+            "latents of one batch have one size" if size == "native" else f"--latents takes one source, not {sources}"
+        )
+        raise MuseError(what, hint='"shards/{000000..000007}.tar" names several tars', exit_code=ExitCode.USAGE)
+    chosen = choose_devices(devices)
+    side = int(size or load(checkpoint, "cpu", "encodes").info.resolution)
+    form = cast(Format, asked.form)
+    job = LatentJob(sources[0], checkpoint, side, asked.dtype, form, asked.flips, asked.batch_size)
+    report = write(
+        job,
+        asked.folder,
+        devices=chosen,
+        resume=asked.resume,
+        overwrite=asked.overwrite,
+        progress=out.progress(),
+    )
+    rows = [
+        (number, mean, std) for number, (mean, std) in enumerate(zip(report.stats.mean, report.stats.std, strict=True))
+    ]
+    shape = " x ".join(map(str, report.shape))
+    text = f"{report.folder}: {report.shards} shards, {report.samples:,} samples, latents {shape} {asked.dtype}"
+    out.result({"command": "infer", **report.to_json()}, f"{text}\n{table(rows, ('channel', 'mean', 'std'))}")
+
+
+def refuse(option: str, value: str, known: tuple[str, ...]) -> None:
+    """Refuse a word that an option does not know.
+
+    Raises:
+        MuseError: exit code 2.
+    """
+    if value not in known:
+        raise MuseError(f"{option} {value}: there is none", hint=" or ".join(known), exit_code=ExitCode.USAGE)

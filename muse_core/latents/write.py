@@ -1,0 +1,223 @@
+"""Images to shards of latents: one shard for each shard of images, by any number of processes, resumable after each.
+
+A batch never spans two shards, so what a shard holds does not depend on who made it.
+Letters: B images, C latent channels, S side of an image.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from muse_core.data.sample import Sample, Skips, collate
+from muse_core.data.sharding.tar import TarWriter
+from muse_core.data.shards import INDEX_NAME
+from muse_core.data.source import open_source
+from muse_core.data.transforms import eval_transform
+from muse_core.errors import ExitCode, MuseError
+from muse_core.files import read_json, write_json
+from muse_core.latents.members import Format, members_of
+from muse_core.latents.stats import STATS_NAME, LatentStats, Moments
+from muse_core.latents.units import Unit, units_of
+from muse_core.model.abilities import Encodes
+
+JOB_NAME = "job.json"
+PARTS = "parts"
+TYPES = {"float16": torch.float16, "float32": torch.float32}
+LIMIT_ERRORS = 0.01
+_LONGEST_KEY = 80  # what a plain tar header surely holds
+
+
+@dataclass(frozen=True)
+class LatentJob:
+    """What decides the latents.
+
+    data: shards or scenes. tokenizer: as `load_tokenizer` takes it. size: S; shorter side to it, then centre crop.
+    dtype: float16 or float32. form: safetensors or npy members. flips: also of every mirror image.
+    batch_size: images at once; part of the job, because it may change last digits.
+    """
+
+    data: str
+    tokenizer: str
+    size: int
+    dtype: str = "float32"
+    form: Format = "safetensors"
+    flips: bool = False
+    batch_size: int = 64
+
+    def units(self) -> list[Unit]:
+        """What becomes one shard each."""
+        return units_of(open_source(self.data, size=self.size))
+
+
+@dataclass(frozen=True)
+class LatentReport:
+    """What was written: shards and samples in all, what was skipped by reason, and the statistics."""
+
+    folder: Path
+    shards: int
+    samples: int
+    skipped: Mapping[str, int]
+    shape: tuple[int, ...]
+    stats: LatentStats
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a JSON-able document."""
+        return {**asdict(self), "folder": str(self.folder)}
+
+
+def prepare(job: LatentJob, out: Path, *, resume: bool, overwrite: bool) -> list[Unit]:
+    """Make the folder ready and say what is left to do.
+
+    Raises:
+        MuseError: the folder is in use by something else, or by another job, and `overwrite` is off.
+    """
+    if out.is_dir() and any(out.iterdir()):
+        mine = (out / JOB_NAME).is_file()
+        if overwrite and mine:
+            shutil.rmtree(out)
+        elif not mine:
+            raise MuseError(f"{out} is not empty and holds no latents", hint="choose another folder")
+        elif not resume:
+            raise MuseError(f"{out} holds latents", hint="--resume to go on, or --overwrite to write them anew")
+        else:
+            _refuse_other(job, out)
+    write_json(out / JOB_NAME, asdict(job))
+    return [unit for unit in job.units() if not _is_done(out, unit)]
+
+
+def write_units(
+    job: LatentJob, units: Sequence[Unit], out: Path, tokenizer: Encodes, device: str, done: Callable[[], None]
+) -> None:
+    """Write the shards of some units; `done` is called after each.
+
+    Raises:
+        MuseError: too many samples are damaged, or a latent is not finite in the type asked for.
+    """
+    skips = Skips()
+    for unit in units:
+        _write_unit(job, unit, out, tokenizer, device, skips)
+        done()
+
+
+def finish(job: LatentJob, out: Path) -> LatentReport:
+    """Write index and statistics, once every unit is there.
+
+    Raises:
+        MuseError: not one image could be encoded.
+    """
+    parts = [read_json(out / PARTS / f"{unit.name}.json") for unit in job.units()]
+    full = [part for part in parts if part["count"]]
+    if not full:
+        raise MuseError(f"not one image of {job.data} could be encoded", hint=f"muse inspect {job.data}")
+    moments = Moments.from_json(full[0]["moments"])
+    for part in full[1:]:  # in the order of the shards, so that who made them does not show
+        moments = moments.merged(Moments.from_json(part["moments"]))
+    skipped: dict[str, int] = {}
+    for part in parts:
+        for reason, count in part["skipped"].items():
+            skipped[reason] = skipped.get(reason, 0) + count
+    stats = LatentStats.of(moments)
+    entries = [{key: part[key] for key in ("name", "count", "bytes", "sha256")} for part in full]
+    report = LatentReport(out, len(full), sum(part["count"] for part in full), skipped, tuple(full[0]["shape"]), stats)
+    write_json(
+        out / STATS_NAME, {**asdict(stats), "shape": list(report.shape), "samples": report.samples, **asdict(job)}
+    )
+    index = {"format": "muse-latents/1", "count": report.samples, "skipped": skipped, "settings": asdict(job)}
+    write_json(out / INDEX_NAME, {**index, "shards": entries})
+    return report
+
+
+def _refuse_other(job: LatentJob, out: Path) -> None:
+    before, now = read_json(out / JOB_NAME), asdict(job)
+    changed = [f"{key} {before.get(key)} there, {now[key]} here" for key in now if before.get(key) != now[key]]
+    if changed:
+        raise MuseError(
+            f"{out} holds latents of another job: {'; '.join(changed)}",
+            hint="--overwrite to write them anew, or another folder",
+            exit_code=ExitCode.SETTINGS,
+        )
+
+
+def _is_done(out: Path, unit: Unit) -> bool:
+    part = out / PARTS / f"{unit.name}.json"
+    if not part.is_file():
+        return False
+    said = read_json(part)
+    tar = out / f"{unit.name}.tar"
+    return not said["count"] or (tar.is_file() and tar.stat().st_size == said["bytes"])
+
+
+def _write_unit(job: LatentJob, unit: Unit, out: Path, tokenizer: Encodes, device: str, skips: Skips) -> None:
+    before = skips.reasons.copy()
+    aside = out / f".{unit.name}.tar.tmp"
+    moments: Moments | None = None
+    count, shape = 0, list[int]()
+    with aside.open("wb") as stream:
+        tar = TarWriter(stream)
+        for samples in _batches(unit, job, skips):
+            z, flipped = _encode(job, samples, tokenizer, device)
+            for number, sample in enumerate(samples):
+                mirrored = None if flipped is None else flipped[number]
+                tar.add(_key(sample, count + number), members_of(sample, z[number], mirrored, job.form))
+            for part in (z, flipped):
+                moments = moments if part is None else _added(moments, Moments.of(part))
+            count, shape = count + len(samples), list(z.shape[1:])
+        tar.close()
+    if count:
+        aside.replace(out / f"{unit.name}.tar")
+    aside.unlink(missing_ok=True)
+    entry = {"name": f"{unit.name}.tar", "count": count, "bytes": tar.bytes, "sha256": tar.sha256, "shape": shape}
+    gathered = moments.to_json() if moments else None
+    write_json(out / PARTS / f"{unit.name}.json", {**entry, "skipped": skips.reasons - before, "moments": gathered})
+
+
+def _batches(unit: Unit, job: LatentJob, skips: Skips) -> Iterator[list[Sample]]:
+    transform, waiting = eval_transform(job.size), list[Sample]()
+    for item in unit.read():
+        skips.note(item)
+        skips.refuse_many(LIMIT_ERRORS)
+        if isinstance(item, Sample):
+            waiting.append(transform(item))
+        if len(waiting) == job.batch_size:
+            yield waiting
+            waiting = []
+    if waiting:
+        yield waiting
+
+
+@torch.inference_mode()
+def _encode(job: LatentJob, samples: list[Sample], tokenizer: Encodes, device: str) -> tuple[Tensor, Tensor | None]:
+    """Latents (B, C, h, w) of some images, and of their mirror images if asked, as they are stored."""
+    images = collate(samples).images.to(device)
+    z = _stored(job, tokenizer.encode(images).z, samples)
+    return z, _stored(job, tokenizer.encode(images.flip(-1)).z, samples) if job.flips else None
+
+
+def _stored(job: LatentJob, z: Tensor, samples: list[Sample]) -> Tensor:
+    stored = z.cpu().to(TYPES[job.dtype])
+    finite = torch.isfinite(stored).flatten(1).all(dim=1)
+    if not bool(finite.all()):
+        first = samples[int((~finite).nonzero()[0])].key
+        raise MuseError(
+            f"a latent of {first} is not finite as {job.dtype}",
+            hint="--dtype float32" if job.dtype == "float16" else "muse inspect CHECKPOINT",
+            exit_code=ExitCode.STOPPED,
+        )
+    return stored
+
+
+def _added(before: Moments | None, more: Moments) -> Moments:
+    return more if before is None else before.merged(more)
+
+
+def _key(sample: Sample, number: int) -> str:
+    """The name of a sample within its shard, where a tar can hold it; the whole key is in its json."""
+    name = sample.key.partition("/")[2] or sample.key
+    return name if name.isascii() and len(name) <= _LONGEST_KEY else f"{number:08d}"
