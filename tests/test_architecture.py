@@ -30,6 +30,7 @@ ARROWS = {
     "viz": BASE,
     "evaluation": BASE | {"losses", "model", "data"},
     "training": BASE | {"evaluation", "losses", "model", "data", "settings", "viz"},
+    "latents": BASE | {"data", "model"},
     "inspection": BASE | {"data", "model", "settings", "viz"},
     "api": BASE | {"inspection", "training", "evaluation", "losses", "model", "data", "settings", "pictures"},
     "demo": BASE | {"api", "training", "evaluation", "losses", "model", "data", "settings", "viz", "pictures"},

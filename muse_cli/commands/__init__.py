@@ -62,10 +62,14 @@ REPORT = CommandSpec(
     ("muse report runs/tiny-stage3-20261123-1502", "muse report latest --out report.html"),
 )
 INFER = CommandSpec(
-    "Reconstruct images.",
+    "Reconstruct images, or write the latents of shards.",
     "muse_cli.commands.infer:infer",
     "Look",
-    ("muse infer photo.jpg", "muse infer photos/ --compare --out reconstructions"),
+    (
+        "muse infer photo.jpg",
+        "muse infer photos/ --compare --out reconstructions",
+        "muse infer shards/ --latents latents --dtype float16",
+    ),
 )
 INSPECT = CommandSpec(
     "Say what shards, a checkpoint or a run are, and whether they are healthy.",
