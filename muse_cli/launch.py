@@ -112,11 +112,11 @@ def run_team(folder: "RunFolder", team: Team) -> dict[str, Any]:
         MuseError: what the worker that failed recorded, with its exit code.
         KeyboardInterrupt: the workers were stopped and have saved.
     """
-    workers = [_worker(folder.path, team, rank, port) for port in [_free_port()] for rank in range(team.processes)]
+    workers = [_worker(folder.path, team, rank, port) for port in [free_port()] for rank in range(team.processes)]
     try:
-        codes = _wait(workers)
+        codes = wait_for(workers)
     except KeyboardInterrupt:
-        _stop(workers)
+        stop(workers)
         raise
     if any(codes):
         raise _failure(folder, codes)
@@ -142,21 +142,23 @@ def _arguments(folder: Path, team: Team) -> list[str]:
     return ["-m", "muse_cli.worker", str(folder), str(team.processes), str(out.verbosity)]
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
-def _wait(workers: "list[subprocess.Popen[bytes]]") -> list[int | None]:
+def wait_for(workers: "list[subprocess.Popen[bytes]]") -> list[int | None]:
     """Return the exit codes of all, or, as soon as one fails, those so far: the others are then ended."""
     while None in (codes := [worker.poll() for worker in workers]) and not any(codes):
         time.sleep(0.1)
-    _stop(workers)
+    stop(workers)
     return codes
 
 
-def _stop(workers: "list[subprocess.Popen[bytes]]") -> None:
+def stop(workers: "list[subprocess.Popen[bytes]]") -> None:
+    """End processes: ask, and after a minute insist."""
     for worker in workers:
         if worker.poll() is None:
             worker.terminate()

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,10 @@ from muse_core.data.writer import write_shards
 from muse_core.errors import ExitCode, MuseError
 from muse_core.evaluation.features import ProbeData
 from muse_core.evaluation.probing import run_probe
+from muse_core.evaluation.processes import ALONE, Team
 from muse_core.evaluation.protocol import Scores
 from muse_core.evaluation.reading import EvalData, mask_names
-from muse_core.evaluation.reconstruction import evaluate as measure_reconstruction
+from muse_core.evaluation.reconstruction import evaluate as measure_reconstruction, reference_statistics
 from muse_core.evaluation.segmentation import Segmented, SegmentOptions, segment as measure_segmentation
 from muse_core.evaluation.spec import MetricSpec, ProbeContext, ProbeSpec
 from muse_core.evaluation.zeroshot import zeroshot as measure_zeroshot
@@ -78,29 +80,67 @@ def evaluate(
     *,
     limit: int | None = None,
     batch_size: int = 64,
+    size: int | None = None,
+    reference: Path | None = None,
+    team: Team = ALONE,
     progress: Progress | None = None,
 ) -> Scores:
     """Measure reconstruction; without `metrics`, every metric whose parts are on disk.
 
+    Args:
+        tokenizer: encodes and decodes.
+        data: shards, or "demo:val".
+        metrics: names, or None for all.
+        limit: use so many images.
+        batch_size: images at a time; changes no number.
+        size: shorter side in pixels; default: the tokenizer's own.
+        reference: an npz with "mu" and "sigma" that Frechet distances compare with; default: the originals.
+        team: who else measures with this process.
+        progress: who is told.
+
     Raises:
         MuseError: an unknown metric, unreadable data, or a metric asked for by name that cannot be measured.
     """
+    return measure_reconstruction(
+        tokenizer,
+        replace(_data(tokenizer, data, limit, batch_size, size=size), team=team),
+        _metrics(metrics),
+        required=tuple(metrics or ()),
+        reference=reference,
+        progress=progress,
+    )
+
+
+def save_statistics(
+    data: str,
+    target: Path,
+    size: int,
+    metric: str = "rfid",
+    *,
+    limit: int | None = None,
+    batch_size: int = 64,
+    device: str = "cpu",
+    progress: Progress | None = None,
+) -> Scores:
+    """Write the statistics of data for `evaluate(reference=...)`: images of `size` pixels, on a metric's features.
+
+    Raises:
+        MuseError: the metric is no Frechet distance or cannot be made here, or the data are unreadable.
+    """
+    read = EvalData(open_source(data, split="val", size=size), size, batch_size, limit, device)
+    return reference_statistics(read, metric, _metrics([metric])[metric], target, progress)
+
+
+def _metrics(names: Sequence[str] | None) -> dict[str, MetricSpec]:
     known = discover("muse.metrics")
-    unknown = [name for name in metrics or () if name not in known]
+    unknown = [name for name in names or () if name not in known]
     if unknown:
         raise MuseError(
             f"no metric is called {', '.join(unknown)}",
             hint=f"choose from {', '.join(known)}",
             exit_code=ExitCode.USAGE,
         )
-    specs: dict[str, MetricSpec] = {name: known[name].load() for name in metrics or known}
-    return measure_reconstruction(
-        tokenizer,
-        _data(tokenizer, data, limit, batch_size),
-        specs,
-        required=tuple(metrics or ()),
-        progress=progress,
-    )
+    return {name: known[name].load() for name in names or known}
 
 
 def probe(
@@ -112,9 +152,10 @@ def probe(
     *,
     limit: int | None = None,
     train_limit: int | None = None,
+    team: Team = ALONE,
     progress: Progress | None = None,
 ) -> Scores:
-    """Measure with one probe; features are cached under $MUSE_CACHE.
+    """Measure with one probe; features are cached under $MUSE_CACHE, and read by all processes of the team.
 
     Raises:
         MuseError: an unknown probe, unreadable data, or what the probe itself refuses.
@@ -127,7 +168,7 @@ def probe(
 
     def through(where: str, split: str, most: int | None) -> ProbeData:
         read = _data(tokenizer, where, most, 64, split)
-        return ProbeData(tokenizer, read, cache=cache_folder() / "features", progress=progress)
+        return ProbeData(tokenizer, read, cache=cache_folder() / "features", progress=progress, team=team)
 
     context = ProbeContext(
         tokenizer=tokenizer,

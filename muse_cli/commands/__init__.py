@@ -32,7 +32,11 @@ EVAL = CommandSpec(
     "Measure reconstruction: PSNR, SSIM, Frechet distance.",
     "muse_cli.commands.eval:evaluate",
     "Measure",
-    ("muse eval --data demo:val --limit 64", "muse eval tiny --data demo:val:256 --metric psnr --json"),
+    (
+        "muse eval --data demo:val --limit 64",
+        "muse eval tiny --data demo:val:256 --metric psnr --json",
+        "muse eval --data demo:val:64 --save-stats reference.npz --size-px 64 --metric fd-tiny-clip",
+    ),
 )
 PROBE = CommandSpec(
     "Measure frozen features with a probe.",
@@ -53,6 +57,15 @@ SEGMENT = CommandSpec(
     (
         "muse segment tiny --data demo:train:96 --val-data demo:val:24 --epochs 2",
         "muse segment tiny --data demo:train:64 --val-data demo:val:16 --label-rule ade20k --epochs 2 --baseline",
+    ),
+)
+COMPARE = CommandSpec(
+    "Measure several tokenizers under one protocol, beside what others published.",
+    "muse_cli.commands.compare:compare",
+    "Measure",
+    (
+        "muse compare tiny tiny-encoder --data demo:val --limit 16 --measure eval,zeroshot",
+        "muse compare tiny tiny-encoder --data demo:val --limit 16 --measure zeroshot --out comparison --json",
     ),
 )
 REPORT = CommandSpec(
@@ -86,6 +99,12 @@ ATTN_VIZ = CommandSpec(
     "muse_cli.commands.attn_viz:attn_viz",
     "Look",
     ("muse attn-viz photo.jpg", "muse attn-viz photo.jpg --query 120,80 --teacher --style grid"),
+)
+EXPORT = CommandSpec(
+    "Write a checkpoint for others: weights, config, model card.",
+    "muse_cli.commands.export:export",
+    "This installation",
+    ("muse export tiny --out exported-tiny", "muse export latest --to hub --out for-the-hub"),
 )
 LS = CommandSpec(
     "List runs, sizes, stages, presets, probes, metrics or tokenizers.",

@@ -1,22 +1,37 @@
 """`muse eval`: how well images survive encoding and decoding."""
 
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from muse_cli.options import BatchSize, Checkpoint, ConfigFile, Data, Devices, Limit, ScoresFile, Sets
 from muse_cli.output import out
+from muse_core.errors import ExitCode, MuseError
+
+if TYPE_CHECKING:
+    from muse_core.evaluation.processes import Team
+    from muse_core.evaluation.protocol import Scores
+
+EVERY = "every one that can be measured here"
+Metric = Annotated[list[str] | None, typer.Option("--metric", metavar="NAME", help="Repeatable.", show_default=EVERY)]
+SizePx = Annotated[
+    int | None,
+    typer.Option("--size-px", min=1, metavar="N", help="Shorter side in pixels.", show_default="the tokenizer's own"),
+]
+REFERENCE = "An npz with mu and sigma that Frechet distances compare with, or the originals."
+Reference = Annotated[str | None, typer.Option("--reference", metavar="FILE|self", help=REFERENCE, show_default="self")]
+STATISTICS = "Only write statistics of --data for --reference; no tokenizer is needed then."
+SaveStats = Annotated[Path | None, typer.Option("--save-stats", metavar="FILE", help=STATISTICS)]
 
 
 def evaluate(
     checkpoint: Checkpoint = None,
     data: Data = None,
-    metric: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--metric", metavar="NAME", help="Repeatable.", show_default="every one that can be measured here"
-        ),
-    ] = None,
+    metric: Metric = None,
+    reference: Reference = None,
+    save_stats: SaveStats = None,
+    size_px: SizePx = None,
     limit: Limit = None,
     batch_size: BatchSize = None,
     devices: Devices = None,
@@ -27,21 +42,66 @@ def evaluate(
     """Measure reconstruction: PSNR, SSIM, Frechet distance."""
     from muse_cli.scores import give
     from muse_cli.settings import resolve_as
-    from muse_cli.tokenizer import chosen_or_newest, data_or_demo, load
-    from muse_core import evaluate as measure
-    from muse_core.machine import pick_device
+    from muse_cli.team import measure
+    from muse_cli.tokenizer import chosen_or_newest, data_or_demo
     from muse_core.settings.measuring import EvalSettings
 
     flags = {"data": data, "metrics": metric, "limit": limit, "batch_size": batch_size, "devices": devices}
+    flags |= {"reference": reference, "size_px": size_px}
     settings, _ = resolve_as(EvalSettings, "eval", flags, sets, config)
+    settings = settings.model_copy(update={"data": data_or_demo(settings.data)})
+    if save_stats is not None:
+        out.result(*statistics(settings, checkpoint, save_stats))
+        return
     where = chosen_or_newest(checkpoint)
-    tokenizer = load(where, pick_device(settings.devices))
-    scores = measure(
-        tokenizer,
-        data=data_or_demo(settings.data),
-        metrics=list(settings.metrics) or None,
-        limit=settings.limit,
-        batch_size=settings.batch_size,
+    values = {"where": where, "settings": settings.model_dump(mode="json")}
+    give(measure("muse_cli.commands.eval:measured", values, settings.devices), where, out_file)
+
+
+def measured(device: str, team: "Team", where: str, settings: dict[str, Any]) -> "Scores":
+    """Measure as the settings say, alone or as one of several processes."""
+    from muse_cli.tokenizer import load
+    from muse_core import evaluate as measure
+    from muse_core.settings.measuring import EvalSettings
+
+    chosen = EvalSettings.model_validate(settings)
+    return measure(
+        load(where, device),
+        data=str(chosen.data),
+        metrics=list(chosen.metrics) or None,
+        limit=chosen.limit,
+        batch_size=chosen.batch_size,
+        size=chosen.size_px,
+        reference=None if chosen.reference == "self" else Path(chosen.reference),
+        team=team,
         progress=out.progress(),
     )
-    give(scores, where, out_file)
+
+
+def statistics(settings: Any, checkpoint: str | None, target: Path) -> tuple[dict[str, Any], str]:
+    """Write the statistics of data, at the size asked for or that of the tokenizer named; return what to print.
+
+    Raises:
+        MuseError: the size is not known, or more than one metric was named.
+    """
+    from muse_cli.scores import in_words
+    from muse_cli.tokenizer import load
+    from muse_core.api import save_statistics
+    from muse_core.machine import pick_device
+
+    if len(settings.metrics) > 1:
+        raise MuseError("statistics are of one metric's features", "--metric rfid", ExitCode.USAGE)
+    if settings.size_px is None and checkpoint is None:
+        raise MuseError("at which size? Statistics depend on it", "--size-px 224, or name a CHECKPOINT", ExitCode.USAGE)
+    found = save_statistics(
+        settings.data,
+        target,
+        settings.size_px or load(str(checkpoint), "cpu").info.resolution,
+        *settings.metrics,
+        limit=settings.limit,
+        batch_size=settings.batch_size,
+        device=pick_device(settings.devices),
+        progress=out.progress(),
+    )
+    out.say(f"statistics written to {target}")
+    return {**found.to_json(), "file": str(target)}, in_words(found)

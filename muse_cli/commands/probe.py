@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -12,6 +12,10 @@ from muse_cli.options import Checkpoint, ConfigFile, Data, Devices, Limit, Score
 from muse_cli.output import out
 from muse_cli.plugins import PluginGroup, command_of, finish
 from muse_core.registry import Plugin
+
+if TYPE_CHECKING:
+    from muse_core.evaluation.processes import Team
+    from muse_core.evaluation.protocol import Scores
 
 
 class ProbeGroup(PluginGroup):
@@ -83,9 +87,8 @@ def run_probe(
     """Measure with one probe."""
     from muse_cli.scores import give
     from muse_cli.settings import resolve_as
-    from muse_cli.tokenizer import chosen_or_newest, data_or_demo, load
-    from muse_core import probe as measure
-    from muse_core.machine import pick_device
+    from muse_cli.team import measure
+    from muse_cli.tokenizer import chosen_or_newest, data_or_demo
     from muse_core.settings.measuring import ProbeSettings
 
     model = plugin.load_path(plugin.declaration.settings)
@@ -98,15 +101,35 @@ def run_probe(
         "devices": devices,
     }
     shared, _ = resolve_as(ProbeSettings, "probe", common, None, None)
+    shared = shared.model_copy(update={"data": data_or_demo(shared.data)})
     where = chosen_or_newest(checkpoint)
-    scores = measure(
-        plugin.name,
-        load(where, pick_device(shared.devices), *plugin.declaration.needs),
-        data=shared.train_data or "demo:train",
-        val_data=data_or_demo(shared.data),
-        settings=options,
-        limit=shared.limit,
-        train_limit=shared.train_limit,
+    values = {
+        "name": plugin.name,
+        "where": where,
+        "options": options.model_dump(mode="json"),
+        "shared": shared.model_dump(mode="json"),
+    }
+    give(measure("muse_cli.commands.probe:measured", values, shared.devices), where, out_file)
+
+
+def measured(
+    device: str, team: "Team", name: str, where: str, options: dict[str, Any], shared: dict[str, Any]
+) -> "Scores":
+    """Measure with one probe, alone or as one of several processes that share the reading of features."""
+    from muse_cli.tokenizer import load
+    from muse_core import probe as measure
+    from muse_core.registry import find
+    from muse_core.settings.measuring import ProbeSettings
+
+    plugin, common = find("muse.probes", name), ProbeSettings.model_validate(shared)
+    return measure(
+        name,
+        load(where, device, *plugin.load().needs),
+        data=common.train_data or "demo:train",
+        val_data=str(common.data),
+        settings=plugin.load_path(plugin.declaration.settings).model_validate(options),
+        limit=common.limit,
+        train_limit=common.train_limit,
+        team=team,
         progress=out.progress(),
     )
-    give(scores, where, out_file)

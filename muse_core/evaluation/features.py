@@ -16,6 +16,7 @@ from torch import Tensor
 
 from muse_core.data.sample import Sample
 from muse_core.errors import MuseError
+from muse_core.evaluation.processes import ALONE, Team, in_reading_order
 from muse_core.evaluation.protocol import Counts, Row
 from muse_core.evaluation.reading import EvalData, Tally, named, read
 from muse_core.evaluation.spec import ProbeContext
@@ -46,13 +47,14 @@ class FeatureSet:
 class ProbeData:
     """Data as a probe sees it through a tokenizer.
 
-    cache: folder where features are kept, or None.
+    cache: folder where features are kept, or None. team: who shares the reading of features; `data` itself is whole.
     """
 
     tokenizer: object
     data: EvalData
     cache: Path | None = None
     progress: Progress = Silent()
+    team: Team = ALONE
 
     @property
     def classes(self) -> tuple[str, ...] | None:
@@ -77,10 +79,12 @@ class ProbeData:
             raise MuseError(f"{named(self.tokenizer)} gives no features")
         path = self._path(self.tokenizer, kind, layers)
         found = _load(path) if path else None
-        if found is None:
+        # Either all processes extract or none: one that found the file while another did not would wait for ever.
+        if not all(self.team.gather(found is not None)):
             found = self._extract(self.tokenizer, kind, layers)
-            if path:
+            if path and self.team.rank == 0:
                 _save(found, path)
+        assert found is not None
         if not len(found):
             raise MuseError(
                 f"not one of the {found.counts['seen']} samples of {self.data.name} has a label",
@@ -103,16 +107,18 @@ class ProbeData:
         return self.cache / f"{digest[:24]}.safetensors"
 
     def _extract(self, tokenizer: Featurizes, kind: Kind, layers: tuple[str, ...]) -> FeatureSet:
-        tally, rows, labels = Tally(), list[Tensor](), list[Tensor]()
-        for batch in read(self.data, self.progress, f"features of {self.data.name}", tally):
+        tally, rows, labels, places = Tally(), list[Tensor](), list[Tensor](), list[Tensor]()
+        shared = replace(self.data, team=self.team)
+        for batch in read(shared, self.progress, f"features of {self.data.name}", tally):
             known = batch.labels >= 0
             tally.skip("unlabelled", int((~known).sum()))
             if known.any():
                 rows.append(_features(tokenizer, batch.images[known], kind, layers).cpu())
                 labels.append(batch.labels[known].cpu())
-        if not rows:
-            return FeatureSet(torch.zeros(0, 0), torch.zeros(0, dtype=torch.int64), tally.counts())
-        return FeatureSet(torch.cat(rows), torch.cat(labels), tally.counts())
+                places.append(torch.tensor(batch.positions)[known.cpu()])
+        mine = tuple(torch.cat(part) if part else torch.zeros(0, dtype=torch.int64) for part in (places, rows, labels))
+        _, features, truth = in_reading_order(self.team.gather(mine))
+        return FeatureSet(features, truth, tally.counts())
 
 
 @torch.no_grad()

@@ -3,13 +3,14 @@
 Letters: B images, n images in all, D feature width. In torch-fidelity's order: first what was made, then what is real.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from muse_core.evaluation.pairs import Extractor, Pairs
+from muse_core.evaluation.processes import in_reading_order
 from muse_core.evaluation.protocol import Value
 from muse_core.evaluation.spec import Measured, NotMeasuredError
 
@@ -27,10 +28,12 @@ class FeatureBank:
         self._extractor, self._tap = extractor, tap
         self._original: list[Tensor] = []
         self._reconstruction: list[Tensor] = []
+        self._positions: list[Tensor] = []
 
     def add(self, pairs: Pairs) -> None:
         """Take in the features of the next pairs."""
         original, reconstruction = pairs.features(self._extractor, self._tap)
+        self._positions.append(pairs.positions)
         self._original.append(original.float().cpu())
         self._reconstruction.append(reconstruction.float().cpu())
 
@@ -44,16 +47,24 @@ class FeatureBank:
             raise NotMeasuredError("no image was seen")
         return torch.cat(self._reconstruction), torch.cat(self._original)
 
+    def state(self) -> tuple[Tensor, ...]:
+        """Return positions (n,), features of originals and of reconstructions (n, D)."""
+        parts = (self._positions, self._original, self._reconstruction)
+        return tuple(torch.cat(part) if part else torch.zeros(0) for part in parts)
+
+    def merge(self, states: Sequence[tuple[Tensor, ...]]) -> None:
+        """Take the features of all processes, in the order of the data: subsets are drawn by place."""
+        positions, original, reconstruction = in_reading_order(states)
+        if len(positions):
+            self._positions, self._original, self._reconstruction = [positions], [original], [reconstruction]
+
     def recipe(self, **more: Value) -> dict[str, Value]:
         """Return what the features depend on, and more."""
         return {"extractor": self._extractor.name, "tap": self._tap, **more}
 
 
-class Kid:
-    """Kernel distance: squared maximum mean discrepancy, cubic kernel, mean over random subsets."""
-
-    SUBSETS = 100
-    SUBSET = 1000
+class _OnBank:
+    """A metric of all features at once."""
 
     def __init__(self, extractor: Extractor, tap: str) -> None:
         self._bank = FeatureBank(extractor, tap)
@@ -61,6 +72,21 @@ class Kid:
     def update(self, pairs: Pairs) -> None:
         """Take in the next pairs."""
         self._bank.add(pairs)
+
+    def state(self) -> tuple[Tensor, ...]:
+        """Return the features seen."""
+        return self._bank.state()
+
+    def merge(self, states: Sequence[tuple[Tensor, ...]]) -> None:
+        """Take the features of all processes."""
+        self._bank.merge(states)
+
+
+class Kid(_OnBank):
+    """Kernel distance: squared maximum mean discrepancy, cubic kernel, mean over random subsets."""
+
+    SUBSETS = 100
+    SUBSET = 1000
 
     def result(self) -> Measured:
         """Return "kid" and "kid_std"; fewer images than a subset make a smaller subset, which the recipe tells."""
@@ -77,18 +103,11 @@ class Kid:
         return Measured({"kid": found[KEY_METRIC_KID_MEAN], "kid_std": found[KEY_METRIC_KID_STD]}, recipe)
 
 
-class PrecisionRecall:
+class PrecisionRecall(_OnBank):
     """Share of reconstructions near originals, and of originals near reconstructions, by k-nearest-neighbour balls."""
 
     NEIGHBOURS = 3
     WHOLE = 10_000  # beyond so many images the distances are made in parts: all at once they take 4 n^2 bytes
-
-    def __init__(self, extractor: Extractor, tap: str) -> None:
-        self._bank = FeatureBank(extractor, tap)
-
-    def update(self, pairs: Pairs) -> None:
-        """Take in the next pairs."""
-        self._bank.add(pairs)
 
     def result(self) -> Measured:
         """Return "precision" and "recall"."""
@@ -109,17 +128,10 @@ class PrecisionRecall:
         return Measured(values, self._bank.recipe(neighbours=self.NEIGHBOURS))
 
 
-class InceptionScore:
+class InceptionScore(_OnBank):
     """How surely and how variously a classifier names the reconstructions."""
 
     SPLITS = 10
-
-    def __init__(self, extractor: Extractor, tap: str) -> None:
-        self._bank = FeatureBank(extractor, tap)
-
-    def update(self, pairs: Pairs) -> None:
-        """Take in the next pairs."""
-        self._bank.add(pairs)
 
     def result(self) -> Measured:
         """Return "inception_score" and "inception_score_std" over splits."""

@@ -3,14 +3,22 @@
 Letters: B features in a batch, D their width.
 """
 
-from typing import Self
+import hashlib
+import io
+import json
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from muse_core.errors import MuseError
 from muse_core.evaluation.spec import NotMeasuredError
+from muse_core.files import write_atomically
 
 
 class Moments:
@@ -60,13 +68,67 @@ class Moments:
         return {"mu": self.mean.numpy(), "sigma": self.covariance().numpy()}
 
 
-def frechet_distance(first: Moments, second: Moments) -> float:
+@dataclass(frozen=True)
+class Reference:
+    """Stored statistics: mu (D,), sigma (D, D), and what to call them in a protocol."""
+
+    name: str
+    mu: NDArray[np.float64]
+    sigma: NDArray[np.float64]
+
+    def statistics(self) -> dict[str, NDArray[np.float64]]:
+        """Return "mu" and "sigma"."""
+        return {"mu": self.mu, "sigma": self.sigma}
+
+
+class HasStatistics(Protocol):
+    """Anything with a mean and a covariance."""
+
+    def statistics(self) -> dict[str, NDArray[np.float64]]:
+        """Return "mu" (D,) and "sigma" (D, D)."""
+        ...
+
+
+def frechet_distance(first: HasStatistics, second: HasStatistics) -> float:
     """Return the Frechet distance between the Gaussians of two sets of features, as torch-fidelity computes it.
 
     Raises:
-        NotMeasuredError: one of them has fewer than two rows.
+        NotMeasuredError: one of them has fewer than two rows, or they have different widths.
     """
     from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_statistics_to_metric
 
-    result = fid_statistics_to_metric(first.statistics(), second.statistics(), verbose=False)
+    one, other = first.statistics(), second.statistics()
+    if one["mu"].shape != other["mu"].shape:
+        raise NotMeasuredError(f"features are {len(one['mu'])} wide, those of the reference {len(other['mu'])}")
+    result = fid_statistics_to_metric(one, other, verbose=False)
     return float(result[KEY_METRIC_FID])
+
+
+def save_reference(moments: Moments, path: Path, **origin: str | int) -> None:
+    """Write "mu" and "sigma" as npz, and beside them where they come from."""
+    stream = io.BytesIO()
+    np.savez(stream, origin=np.array(json.dumps(origin)), **moments.statistics())  # type: ignore[arg-type]
+    write_atomically(path, stream.getvalue())
+
+
+def read_reference(path: Path, extractor: str, tap: str) -> Reference:
+    """Read statistics from an npz; one that says which features it holds has to hold these.
+
+    Raises:
+        MuseError: it cannot be read, or has no "mu" and "sigma" that fit each other.
+        NotMeasuredError: it holds other features.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            mu, sigma = np.asarray(file["mu"], np.float64), np.asarray(file["sigma"], np.float64)
+            origin = json.loads(str(file["origin"])) if "origin" in file else {}
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise MuseError(
+            f"{path} is no file of reference statistics: {error}",
+            hint="an npz with mu and sigma; muse eval --save-stats",
+        ) from None
+    if mu.ndim != 1 or sigma.shape != (len(mu), len(mu)) or not (np.isfinite(mu).all() and np.isfinite(sigma).all()):
+        raise MuseError(f"{path}: mu {mu.shape} and sigma {sigma.shape} are no mean and covariance")
+    if origin and (origin.get("extractor"), origin.get("tap")) != (extractor, tap):
+        raise NotMeasuredError(f"{path} holds features of {origin.get('extractor')}, not of {extractor}")
+    return Reference(f"{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()[:12]}", mu, sigma)

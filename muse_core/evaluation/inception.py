@@ -25,7 +25,7 @@ def make_rfid(context: MetricContext) -> Metric:
     Raises:
         NotMeasuredError: Inception's weights are not on this machine; so for all metrics here.
     """
-    return Frechet("rfid", _extractor(context.device), POOLED)
+    return Frechet("rfid", _extractor(context.device), POOLED, context.reference)
 
 
 def make_kid(context: MetricContext) -> Metric:

@@ -4,14 +4,16 @@ Letters: B images, H x W pixels, D feature width.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from muse_core.evaluation.frechet import Moments, frechet_distance
+from muse_core.evaluation.frechet import Moments, frechet_distance, read_reference
 from muse_core.evaluation.pairs import Extractor, Pairs
 from muse_core.evaluation.pixels import WINDOW, mean_of_finite, psnr, ssim
+from muse_core.evaluation.processes import in_reading_order
 from muse_core.evaluation.protocol import Value
 from muse_core.evaluation.spec import Measured, Metric, MetricContext, NotMeasuredError
 
@@ -26,10 +28,22 @@ class PerImage:
         self._compare = compare
         self._recipe = recipe
         self._values: list[Tensor] = []
+        self._positions: list[Tensor] = []
 
     def update(self, pairs: Pairs) -> None:
         """Compare the next pairs."""
         self._values.append(self._compare(pairs.original, pairs.reconstruction).cpu())
+        self._positions.append(pairs.positions)
+
+    def state(self) -> tuple[Tensor, Tensor]:
+        """Return positions and values, each (n,)."""
+        empty = torch.zeros(0, dtype=torch.float64)
+        return torch.cat([empty.long(), *self._positions]), torch.cat([empty, *self._values])
+
+    def merge(self, states: Sequence[tuple[Tensor, Tensor]]) -> None:
+        """Take the values of all processes, in the order of the data."""
+        positions, values = in_reading_order(states)
+        self._positions, self._values = [positions], [values]
 
     def result(self) -> Measured:
         """Return the mean; images reconstructed to the byte have no finite PSNR and are told apart."""
@@ -39,30 +53,47 @@ class PerImage:
         mean = mean_of_finite(values)
         exact = int((~torch.isfinite(values)).sum())
         left_out = (f"{self._name}: {exact} images equal to the byte are not in the mean",)
-        return Measured({self._name: mean}, self._recipe, left_out if exact and math.isfinite(mean) else ())
+        notes = left_out if exact and math.isfinite(mean) else ()
+        finite = values[torch.isfinite(values)].double()
+        errors = {self._name: float(finite.std()) / math.sqrt(len(finite))} if len(finite) > 1 else {}
+        return Measured({self._name: mean}, self._recipe, notes, errors)
 
 
 class Frechet:
-    """Frechet distance between the features of originals and of reconstructions."""
+    """Frechet distance between the features of reconstructions and those of originals, or a reference file's."""
 
-    def __init__(self, name: str, extractor: Extractor, tap: str) -> None:
+    def __init__(self, name: str, extractor: Extractor, tap: str, reference: Path | None = None) -> None:
         self._name = name
-        self._extractor = extractor
-        self._tap = tap
+        self.extractor = extractor
+        self.tap = tap
+        self._reference = None if reference is None else read_reference(reference, extractor.name, tap)
         self._original, self._reconstruction = Moments(), Moments()
 
     def update(self, pairs: Pairs) -> None:
         """Add the features of the next pairs."""
-        original, reconstruction = pairs.features(self._extractor, self._tap)
+        original, reconstruction = pairs.features(self.extractor, self.tap)
         self._original.add(original)
         self._reconstruction.add(reconstruction)
 
+    def state(self) -> tuple[Moments, Moments]:
+        """Return what is known of originals and of reconstructions."""
+        return self._original, self._reconstruction
+
+    def merge(self, states: Sequence[tuple[Moments, Moments]]) -> None:
+        """Join what all processes know."""
+        self._original, self._reconstruction = Moments(), Moments()
+        for original, reconstruction in states:
+            self._original.merge(original)
+            self._reconstruction.merge(reconstruction)
+
     def result(self) -> Measured:
         """Return the distance; with fewer images than dimensions, also a warning."""
-        value = frechet_distance(self._reconstruction, self._original)
-        count, width = self._original.count, len(self._original.mean)
+        value = frechet_distance(self._reconstruction, self._reference or self._original)
+        count, width = self._reconstruction.count, len(self._reconstruction.mean)
         singular = f"{self._name}: {count} images for {width} feature dimensions, too few for a stable value"
-        recipe: dict[str, Value] = {"extractor": self._extractor.name, "tap": self._tap, "covariance": "unbiased"}
+        recipe: dict[str, Value] = {"extractor": self.extractor.name, "tap": self.tap, "covariance": "unbiased"}
+        if self._reference is not None:
+            recipe["reference"] = self._reference.name
         return Measured({self._name: value}, recipe, (singular,) if count <= width else ())
 
 

@@ -6,6 +6,7 @@ Letters: B images, H x W pixels, D feature width.
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from muse_core.evaluation.pixels import to_bytes
@@ -29,18 +30,26 @@ class Pairs:
         original: (B, 3, H, W) in [0, 1].
         reconstruction: (B, 3, H, W), nominally in [0, 1], not clamped.
         keys: name of each image.
+        positions: where each stands in the data, counted over all processes.
 
     Raises:
         MuseError: a value is not finite.
         ValueError: the two have different shapes.
     """
 
-    def __init__(self, original: Tensor, reconstruction: Tensor, keys: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        original: Tensor,
+        reconstruction: Tensor,
+        keys: Sequence[str] = (),
+        positions: Sequence[int] = (),
+    ) -> None:
         if original.shape != reconstruction.shape:
             raise ValueError(f"originals {tuple(original.shape)}, reconstructions {tuple(reconstruction.shape)}")
         self.original = to_bytes(original)
         self.reconstruction = to_bytes(reconstruction)
         self.keys = tuple(keys)
+        self.positions = torch.tensor(positions or range(len(original)), dtype=torch.int64)
         self._features: dict[str, tuple[Mapping[str, Tensor], Mapping[str, Tensor]]] = {}
 
     def __len__(self) -> int:

@@ -72,7 +72,7 @@ class EvalData:
 def classes_of(source: "Source") -> tuple[str, ...] | None:
     """What the labels of a source mean: shards as their index says, built-in scenes as phrases with their article."""
     from muse_core.data.scenes import CLASSES
-    from muse_core.data.shards import ShardSource, read_index
+    from muse_core.data.shards import ShardSource
     from muse_core.data.source import SceneSource
 
     if isinstance(source, SceneSource):

@@ -5,16 +5,21 @@ Letters: B images, H x W pixels.
 
 import time
 from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
 from typing import cast
 
 import torch
 from torch import Tensor
 
 from muse_core.errors import ExitCode, MuseError
+from muse_core.evaluation.frechet import Moments, save_reference
+from muse_core.evaluation.metrics import Frechet
 from muse_core.evaluation.pairs import Pairs
+from muse_core.evaluation.pixels import to_bytes
+from muse_core.evaluation.processes import Team
 from muse_core.evaluation.protocol import Protocol, Scores, Value
 from muse_core.evaluation.reading import EvalData, Tally, named, read
-from muse_core.evaluation.spec import Measured, Metric, MetricContext, MetricSpec, NotMeasuredError
+from muse_core.evaluation.spec import Measured, Metric, MetricContext, MetricSpec, NotMeasuredError, Shares
 from muse_core.model.abilities import Decodes, Encodes
 from muse_core.progress import Progress, Silent
 from muse_core.registry import import_path
@@ -26,6 +31,7 @@ def evaluate(
     metrics: Mapping[str, MetricSpec],
     *,
     required: Collection[str] = (),
+    reference: Path | None = None,
     progress: Progress | None = None,
 ) -> Scores:
     """Measure reconstructions of every image of `data`, whose images are on the tokenizer's device.
@@ -35,6 +41,7 @@ def evaluate(
         data: what to read and how.
         metrics: which to measure, by name.
         required: names that must be measured; any other whose parts are missing is listed in `not_measured`.
+        reference: statistics that Frechet distances compare with, or None for the originals.
         progress: who is told.
 
     Raises:
@@ -45,12 +52,13 @@ def evaluate(
         raise MuseError(f"{named(tokenizer)} cannot reconstruct: it does not both encode and decode")
     started = time.perf_counter()
     missing: dict[str, str] = {}
-    running = _made(metrics, MetricContext(data.device), required, missing)
+    running = _made(metrics, MetricContext(data.device, reference), required, missing)
     tally = Tally()
     for batch in read(data, progress or Silent(), "reconstructing", tally):
-        pairs = Pairs(batch.images, reconstruct(tokenizer, tokenizer, batch.images), batch.keys)
+        pairs = Pairs(batch.images, reconstruct(tokenizer, tokenizer, batch.images), batch.keys, batch.positions)
         for metric in running.values():
             metric.update(pairs)
+    _join(running, data.team, required, missing)
     found = _results(running, required, missing)
     return Scores(
         command="eval",
@@ -58,6 +66,7 @@ def evaluate(
         metrics={key: value for measured in found for key, value in measured.values.items()},
         protocol=_protocol(data, tally.seen, found),
         counts=tally.counts(),
+        standard_errors={key: value for measured in found for key, value in measured.errors.items()},
         notes=[note for measured in found for note in measured.notes],
         not_measured=missing,
         seconds=time.perf_counter() - started,
@@ -97,6 +106,58 @@ def _import(name: str, spec: MetricSpec) -> Callable[[MetricContext], Metric]:
             hint=f"muse plugins check {name}",
             exit_code=ExitCode.PLUGIN,
         ) from error
+
+
+def _join(running: dict[str, Metric], team: Team, required: Collection[str], missing: dict[str, str]) -> None:
+    """Let every process know what all have seen."""
+    if team.world == 1:
+        return
+    for name, metric in list(running.items()):
+        if isinstance(metric, Shares):
+            metric.merge(team.gather(metric.state()))
+            continue
+        why = f"the metric {name!r} cannot be measured by several processes"
+        if name in required:
+            raise NotMeasuredError(why, hint="--devices cpu, or another single device")
+        del running[name]
+        missing[name] = why
+
+
+def reference_statistics(
+    data: EvalData, name: str, spec: MetricSpec, target: Path, progress: Progress | None = None
+) -> Scores:
+    """Write the statistics of `data` that a Frechet distance can be compared with; no tokenizer is needed.
+
+    Args:
+        data: what to read and how.
+        name, spec: the metric whose features are meant.
+        target: the npz file.
+        progress: who is told.
+
+    Raises:
+        MuseError: the metric is no Frechet distance, cannot be made here, or there are too few images.
+    """
+    metric = _import(name, spec)(MetricContext(data.device))
+    if not isinstance(metric, Frechet):
+        raise MuseError(f"{name} has no reference statistics: it is no Frechet distance", hint="--metric rfid")
+    started, tally, moments = time.perf_counter(), Tally(), Moments()
+    for batch in read(data, progress or Silent(), f"statistics of {data.name}", tally):
+        moments.add(metric.extractor(to_bytes(batch.images))[metric.tap])
+    whole = Moments()
+    for part in data.team.gather(moments):
+        whole.merge(part)
+    fields = {**data.describe(), "images": tally.seen, "extractor": metric.extractor.name, "tap": metric.tap}
+    if data.team.rank == 0:
+        save_reference(whole, target, **{key: str(value) for key, value in fields.items()})
+    return Scores(
+        command="eval statistics",
+        tokenizer="the data itself",
+        metrics={"images": float(whole.count), "width": float(len(whole.mean))},
+        protocol=Protocol(fields),
+        counts=tally.counts(),
+        notes=[f"muse eval --reference {target} compares with these"],
+        seconds=time.perf_counter() - started,
+    )
 
 
 def _results(running: Mapping[str, Metric], required: Collection[str], missing: dict[str, str]) -> list[Measured]:

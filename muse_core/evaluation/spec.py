@@ -6,9 +6,10 @@ A probe is a function `measure(context: ProbeContext, settings) -> Scores`. A me
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from muse_core.errors import ExitCode, MuseError
 from muse_core.progress import Progress, Silent
@@ -77,9 +78,14 @@ class ProbeContext:
 
 @dataclass(frozen=True)
 class MetricContext:
-    """What a metric is made from: the device that its networks should run on."""
+    """What a metric is made from.
+
+    device: where its networks should run. reference: a file with "mu" and "sigma" that a Frechet distance compares with
+    instead of the originals, or None.
+    """
 
     device: str = "cpu"
+    reference: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -87,12 +93,13 @@ class Measured:
     """What a metric found.
 
     values: named numbers. recipe: everything of the metric's own that could change them; it enters the protocol.
-    notes: sentences that belong beside the number.
+    notes: sentences that belong beside the number. errors: standard errors of those values that have one.
     """
 
     values: Mapping[str, float]
     recipe: Mapping[str, Value] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    errors: Mapping[str, float] = field(default_factory=dict)
 
 
 class Metric(Protocol):
@@ -107,6 +114,17 @@ class Metric(Protocol):
         Raises:
             NotMeasuredError: there was too little to say anything.
         """
+
+
+@runtime_checkable
+class Shares(Protocol):
+    """A metric that several processes can measure together. Without this it is not measured by more than one."""
+
+    def state(self) -> Any:
+        """Return what was seen, without networks: it is sent to the other processes."""
+
+    def merge(self, states: Sequence[Any]) -> None:
+        """Replace what was seen by what all processes saw, given in the order of their ranks."""
 
 
 class NotMeasuredError(MuseError):

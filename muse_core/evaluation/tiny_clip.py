@@ -23,7 +23,7 @@ def make_fd_tiny_clip(context: MetricContext) -> Metric:
     Raises:
         NotMeasuredError: the tiny pack is not there.
     """
-    return Frechet(NAME, TinyClip(context.device), TinyClip.TAP)
+    return Frechet(NAME, TinyClip(context.device), TinyClip.TAP, context.reference)
 
 
 class TinyClip:

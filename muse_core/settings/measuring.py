@@ -8,6 +8,7 @@ from muse_core.settings.section import Section
 
 Positive = Annotated[int, Field(gt=0)]
 DEVICES = "auto, cpu, mps, a number of GPUs, or indices such as 0,2; the first of them is used"
+SHARED = "auto: one device; cpu, cpu:2 (processes), mps, a number of GPUs, or indices such as 0,2"
 DATA = "shards: folder, pattern or URL; `demo:val` makes held-out scenes; empty: demo:val"
 
 
@@ -23,6 +24,9 @@ class MeasureSettings(Section):
 class EvalSettings(MeasureSettings):
     """Settings of `muse eval`."""
 
+    devices: str = Field("auto", description=SHARED)
+    size_px: Positive | None = Field(None, description="shorter side in pixels; empty: the tokenizer's own size")
+    reference: str = Field("self", description="npz with mu and sigma for Frechet distances; self: the originals")
     metrics: tuple[str, ...] = Field((), description="names from `muse ls metrics`; empty: all that can be measured")
 
 
@@ -36,6 +40,7 @@ class ZeroshotSettings(MeasureSettings):
 class ProbeSettings(MeasureSettings):
     """Settings that all probes share."""
 
+    devices: str = Field("auto", description=SHARED)
     train_data: str | None = Field(None, description="what a probe learns from; empty: demo:train")
     train_limit: Positive | None = Field(None, description="learn from this many images")
 
@@ -62,6 +67,22 @@ class SegmentSettings(MeasureSettings):
     decay: float = Field(1e-4, ge=0, description="weight decay of the head")
     seed: int = Field(0, ge=0, description="start of the head, and order of the data")
     baseline: bool = Field(False, description="measure the untouched encoder the same way")
+
+
+class CompareSettings(ProbeSettings):
+    """Settings of `muse compare`."""
+
+    size_px: Positive | None = Field(None, description="shorter side in pixels; empty: the first tokenizer's own size")
+    measures: tuple[Literal["eval", "zeroshot", "linear", "segment"], ...] = Field(
+        ("eval", "zeroshot", "linear", "segment"), min_length=1, description="what is measured"
+    )
+    metrics: tuple[str, ...] = Field((), description="of eval, from `muse ls metrics`; empty: all that can be measured")
+    classes: str | None = Field(None, description="file with one class name per line; empty: those of the data")
+    templates: str | None = Field(None, description="file with one sentence per line and {} for the class")
+    label_rule: Literal["plain", "ade20k"] = Field("plain", description="what values of masks mean")
+    probe_epochs: Positive = Field(50, description="passes of the linear probe over the training features")
+    probe_steps: Positive = Field(1000, description="more passes over small data, until so many steps are made")
+    segment_epochs: Positive = Field(10, description="passes of the segmentation head over the training images")
 
 
 class InferSettings(Section):

@@ -166,7 +166,7 @@ def _after_steps(
 
     The step is as long as would lower loss i by the fraction `size`, if it were a plane.
     """
-    found = {}
+    found: dict[tuple[str, str], float] = {}
     for i, down in gradients.items():
         energy = sum(float(part.double().square().sum()) for part in down.values() if part is not None)
         length = size * float(losses[i].detach()) / energy if energy else 0.0

@@ -43,7 +43,7 @@ def _cosines(panel: "Axes", meter: ConflictMeter, groups: list[str], title: str)
     for row, column in np.ndindex(*values.shape):
         value = values[row, column]
         text = "disjoint" if np.isnan(value) else f"{value:+.2f}"
-        panel.text(column, row, text, ha="center", va="center", fontsize=7, color=_ink(abs(value)))
+        panel.text(column, row, text, ha="center", va="center", fontsize=7, color=_ink(abs(float(value))))
     _label(panel, [f"{a}\n{b}" for a, b in meter.pairs], groups, title)
 
 
@@ -53,7 +53,7 @@ def _energies(panel: "Axes", meter: ConflictMeter, groups: list[str]) -> None:
     panel.imshow(values, cmap="Greens", vmin=0, vmax=1, aspect="auto")
     for row, column in np.ndindex(*values.shape):
         text = f"{100 * values[row, column]:.0f} %" if values[row, column] else "–"
-        panel.text(column, row, text, ha="center", va="center", fontsize=7, color=_ink(values[row, column]))
+        panel.text(column, row, text, ha="center", va="center", fontsize=7, color=_ink(float(values[row, column])))
     _label(panel, streams, groups, "(c) share of gradient energy")
 
 
@@ -65,7 +65,7 @@ def _steps(panel: "Axes", changes: Mapping[tuple[str, str], float]) -> None:
     for row, column in np.ndindex(*values.shape):
         share = abs(values[row, column]) / limit
         text = f"{values[row, column]:+.2f} %"
-        panel.text(column, row, text, ha="center", va="center", fontsize=8, color=_ink(share))
+        panel.text(column, row, text, ha="center", va="center", fontsize=8, color=_ink(float(share)))
     _label(panel, streams, [f"step on\n{name}" for name in streams], "(d) change of each loss")
 
 
