@@ -22,6 +22,7 @@ MODELS: Mapping[str, str] = {
     "zeroshot": "muse_core.settings.measuring:ZeroshotSettings",
     "probe": "muse_core.settings.measuring:ProbeSettings",
     "segment": "muse_core.settings.measuring:SegmentSettings",
+    "compare": "muse_core.settings.measuring:CompareSettings",
     "infer": "muse_core.settings.measuring:InferSettings",
     "attn-viz": "muse_core.settings.measuring:AttentionSettings",
 }

@@ -33,6 +33,7 @@ ARROWS = {
     "latents": BASE | {"data", "model"},
     "inspection": BASE | {"data", "model", "settings", "viz"},
     "api": BASE | {"inspection", "training", "evaluation", "losses", "model", "data", "settings", "pictures"},
+    "compare": BASE | {"api", "evaluation", "model", "data"},
     "demo": BASE | {"api", "training", "evaluation", "losses", "model", "data", "settings", "viz", "pictures"},
     "muse_core": {"api", "data"},
 }

@@ -9,17 +9,23 @@ from muse_cli.output import out
 
 
 def report(
-    runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Runs, or `latest`.")],
+    runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Runs, `latest`, or folders of results.")],
     out_file: Annotated[
         Path | None, typer.Option("--out", metavar="FILE", help="The page.", show_default="RUN/report.html")
     ] = None,
 ) -> None:
     """Write one page from settings, curves, samples and scores; it opens without a network."""
-    from muse_core.runs import find_run
     from muse_core.viz.report import write_report
     from muse_core.viz.runview import read_run
 
-    folders = [find_run(run).path for run in runs]
+    folders = [folder_of(run) for run in runs]
     target = out_file or folders[0] / "report.html"
     write_report([read_run(folder) for folder in folders], target)
     out.result({"out": target, "runs": folders}, str(target))
+
+
+def folder_of(run: str) -> Path:
+    """Return the folder of a run, or one that holds nothing but results, as `muse compare --out` leaves them."""
+    from muse_core.runs import find_run
+
+    return Path(run) if (Path(run) / "results").is_dir() else find_run(run).path

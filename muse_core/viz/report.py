@@ -13,10 +13,12 @@ from pathlib import Path
 import muse_core
 from muse_core.errors import MuseError
 from muse_core.files import write_atomically
+from muse_core.viz.comparison import APART, NOTHING, PUBLISHED_HEADS, Comparison, published_rows
 from muse_core.viz.curves import Curve, curve_svg, curves_of
 from muse_core.viz.embedding import EFFORTS, Effort, embed
 from muse_core.viz.explorer import explorer, templates
 from muse_core.viz.maps import Scene
+from muse_core.viz.pareto import tradeoff
 from muse_core.viz.runview import RunView, Sample, ScoreView, read_run, tell_apart
 from muse_core.viz.scores import headlines, look_of, score_tables
 from muse_core.viz.story import (
@@ -58,6 +60,7 @@ def write_report(
     figures: Sequence[Figure] = (),
     attention: Sequence[Scene] = (),
     next_steps: Sequence[NextStep] = NEXT_STEPS,
+    comparison: Comparison | None = None,
 ) -> Path:
     """Write the report of some runs.
 
@@ -68,6 +71,7 @@ def write_report(
         figures: further pictures.
         attention: images with their maps, to be explored by moving the pointer.
         next_steps: what the page suggests at its end.
+        comparison: tokenizers side by side, with what others published about them.
 
     Returns:
         `out`.
@@ -84,8 +88,11 @@ def write_report(
         "title": title or default_title(shown),
         "intro": intro or default_intro(shown),
         "cards": [card(run) for run in shown if run.status or run.metrics or run.problems],
-        "headlines": headlines(shown),
+        "headlines": [] if comparison else headlines(shown),
         "tables": score_tables(shown),
+        "tradeoff": tradeoff(shown),
+        "comparison": _comparison(comparison) if comparison else None,
+        "published": published_rows(comparison.published) if comparison else [],
         "stages": _stages(shown),
         "film_caption": FILM_CAPTION,
         "settings": [listing for run in shown if (listing := settings_of(run))],
@@ -94,6 +101,18 @@ def write_report(
     }
     write_atomically(out, _fitted(values, lambda effort: _pictures(shown, figures, attention, effort)))
     return out
+
+
+def _comparison(comparison: Comparison) -> dict[str, object]:
+    return {
+        "columns": comparison.columns,
+        "rows": [(entry, comparison.cells(entry)) for entry in comparison.entries],
+        "reasons": [(", ".join(names), what) for what, names in comparison.reasons().items()],
+        "licences": [(entry.name, entry.licence or NOTHING) for entry in comparison.entries],
+        "nothing": NOTHING,
+        "apart": APART,
+        "heads": PUBLISHED_HEADS,
+    }
 
 
 def _fitted(values: Mapping[str, object], pictures: Callable[[Effort], Mapping[str, object]]) -> str:
@@ -115,11 +134,14 @@ def _fitted(values: Mapping[str, object], pictures: Callable[[Effort], Mapping[s
 def _contents(values: Mapping[str, object]) -> list[tuple[str, str]]:
     sections = [
         ("explorer", "attention", "Attention"),
+        ("comparison", "comparison", "Comparison"),
         ("headlines", "results", "Results"),
+        ("tradeoff", "tradeoff", "Trade-off"),
         ("film", "samples", "Reconstructions"),
         ("stages", "training", "Training"),
         ("figures", "figures", "Figures"),
         ("tables", "scores", "All scores"),
+        ("published", "published", "Published elsewhere"),
         ("settings", "settings", "How it was made"),
         ("steps", "next", "What to try next"),
     ]

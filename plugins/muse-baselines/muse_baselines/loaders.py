@@ -60,7 +60,7 @@ _UNILIP_HUB = ("kanashi6/UniLIP",)
 
 def _unilip(name: str, path: str | None, device: str, pixels: int, rule: uni.Rule) -> uni.UniLipTokenizer:
     published = Published(name, "UniLIP's 1b_unilip.pth or 2b_unilip.pth", _UNILIP_HUB)
-    title = "UniLIP, padded" if rule == "padded" else f"UniLIP {pixels}"
+    title = "UniLIP padded" if rule == "padded" else f"UniLIP {pixels}"
     return uni.load(path, device, published, _origin(title, path, published, announced.UNILIP.licence, pixels), rule)
 
 

@@ -1,0 +1,210 @@
+"""`muse compare`: several tokenizers under one ruler, as a table, as files, and as one page."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from muse_cli.options import BatchSize, ConfigFile, Data, Devices, Limit, Sets, TrainLimit
+from muse_cli.output import out, table
+from muse_core.errors import ExitCode, MuseError
+
+if TYPE_CHECKING:
+    from muse_core.compare import Compared, Ruler
+    from muse_core.settings.measuring import CompareSettings
+    from muse_core.viz.comparison import Comparison, Published
+
+MEASURES = "eval,zeroshot,linear,segment"
+TrainData = Annotated[
+    str | None, typer.Option("--train-data", metavar="WHERE", help="What probes learn from.", show_default="demo:train")
+]
+SizePx = Annotated[
+    int | None,
+    typer.Option("--size-px", min=1, metavar="N", help="Shorter side for all.", show_default="the first one's own"),
+]
+Measure = Annotated[
+    str | None, typer.Option("--measure", metavar="A,B", help=f"Of {MEASURES}.", show_default="all of them")
+]
+Folder = Annotated[
+    Path | None,
+    typer.Option("--out", metavar="DIR", help="Also write JSON, CSV, Markdown and a report there."),
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Write into a folder that is not empty.")]
+
+
+def compare(
+    tokenizers: Annotated[list[str], typer.Argument(metavar="TOKENIZER...", help="Names, NAME:PATH, runs.")],
+    data: Data = None,
+    train_data: TrainData = None,
+    size_px: SizePx = None,
+    measure: Measure = None,
+    limit: Limit = None,
+    train_limit: TrainLimit = None,
+    batch_size: BatchSize = None,
+    out_dir: Folder = None,
+    overwrite: Overwrite = False,
+    devices: Devices = None,
+    config: ConfigFile = None,
+    sets: Sets = None,
+) -> None:
+    """Measure several tokenizers under one protocol, beside what others published."""
+    from muse_cli.settings import resolve_as
+    from muse_core.compare import compare as measure_all
+    from muse_core.machine import pick_device
+    from muse_core.settings.measuring import CompareSettings
+
+    flags: dict[str, object] = {
+        "data": data,
+        "train_data": train_data,
+        "size_px": size_px,
+        "limit": limit,
+        "train_limit": train_limit,
+    }
+    flags |= {"batch_size": batch_size, "devices": devices, "measures": measure.split(",") if measure else None}
+    settings, _ = resolve_as(CompareSettings, "compare", flags, sets, config)
+    if out_dir is not None:
+        refuse_full(out_dir, overwrite)
+    found = measure_all(tokenizers, ruler(settings), device=pick_device(settings.devices), progress=out.progress())
+    comparison = as_comparison(found)
+    if out_dir is not None:
+        write(found, comparison, out_dir)
+        out.say(f"written to {out_dir}: comparison.json, table.csv, table.md, report.html")
+    out.result(document(found, comparison), in_words(comparison))
+
+
+def ruler(settings: "CompareSettings") -> "Ruler":
+    """Collect what all are measured by."""
+    from muse_cli.commands.zeroshot import lines_of
+    from muse_cli.tokenizer import data_or_demo
+    from muse_core.compare import Ruler
+    from muse_core.evaluation.options import LinearOptions
+    from muse_core.evaluation.segmentation import SegmentOptions
+
+    classes, templates = lines_of(settings.classes), lines_of(settings.templates)
+    return Ruler(
+        data=data_or_demo(settings.data),
+        train_data=settings.train_data or "demo:train",
+        size=settings.size_px,
+        limit=settings.limit,
+        train_limit=settings.train_limit,
+        batch_size=settings.batch_size,
+        metrics=settings.metrics,
+        measures=settings.measures,
+        classes=tuple(classes) if classes else None,
+        templates=tuple(templates or ("{}",)),
+        linear=LinearOptions(epochs=settings.probe_epochs, least_steps=settings.probe_steps),
+        segment=SegmentOptions(labels=settings.label_rule, epochs=settings.segment_epochs),
+    )
+
+
+def refuse_full(folder: Path, overwrite: bool) -> None:
+    """Refuse a folder that holds something, before anything is measured.
+
+    Raises:
+        MuseError: it does, and --overwrite was not given.
+    """
+    if not overwrite and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise MuseError(f"{folder} is not empty", hint="--overwrite, or another --out", exit_code=ExitCode.FILE)
+
+
+def as_comparison(found: "list[Compared]") -> "Comparison":
+    """Turn what was measured into a table; tokenizers of one name are told apart by what was typed."""
+    from muse_core.viz.comparison import Comparison, Entry
+    from muse_core.viz.runview import score_view
+
+    names = [one.name for one in found]
+    entries = [
+        Entry(
+            name=one.name if names.count(one.name) == 1 else f"{one.name} ({one.where})",
+            licence=one.licence,
+            scores=tuple(score_view(scores.to_json(), scores.command) for scores in one.scores),
+            missing=one.missing,
+            facts=f"{millions(one.parameters)} parameters, {one.tokens[0]} × {one.tokens[1]} tokens",
+        )
+        for one in found
+    ]
+    return Comparison(tuple(entries), published_of([one.where for one in found]))
+
+
+def millions(count: int) -> str:
+    """Write a number of parameters for people."""
+    return f"{count / 1e6:,.1f} M" if count >= 1e6 else f"{count / 1e3:,.0f} k"
+
+
+def published_of(wheres: list[str]) -> "tuple[Published, ...]":
+    """Collect what was printed about the tokenizers that were named."""
+    from muse_core.registry import discover
+    from muse_core.viz.comparison import Published
+
+    plugins = discover("muse.tokenizers")
+    named = [plugins[name] for where in wheres if (name := where.partition(":")[0]) in plugins]
+    told = [one for plugin in named for one in getattr(plugin.declaration, "published", ())]
+    return tuple(dict.fromkeys(Published(**vars(one)) for one in told))
+
+
+def document(found: "list[Compared]", comparison: "Comparison") -> dict[str, object]:
+    """Make the document of --json: all scores with their protocols, and the table."""
+    rows = [
+        {
+            "tokenizer": entry.name,
+            "where": one.where,
+            "source": one.source,
+            "licence": one.licence,
+            "parameters": one.parameters,
+            "tokens": list(one.tokens),
+            "table": {
+                f"{column.command} {column.metric}": {"value": value, "column": column.fingerprint}
+                for column in comparison.columns
+                if (value := entry.value(column)) is not None
+            },
+            "missing": dict(one.missing),
+            "scores": [scores.to_json() for scores in one.scores],
+        }
+        for one, entry in zip(found, comparison.entries, strict=True)
+    ]
+    return {"measured": rows, "published": [vars(one) for one in comparison.published]}
+
+
+def in_words(comparison: "Comparison") -> str:
+    """Lay out the table, why cells are empty, and apart from it what others published."""
+    from muse_core.viz.comparison import APART, NOTHING, PUBLISHED_HEADS, published_rows
+
+    columns = comparison.columns
+    rows = [[entry.name, *comparison.cells(entry)] for entry in comparison.entries]
+    rows.append(["protocol", *(column.fingerprint or NOTHING for column in columns)])
+    lines = [table(rows, ["tokenizer", *(column.title for column in columns)]), ""]
+    lines += [f"{NOTHING} {', '.join(names)}: {what}" for what, names in comparison.reasons().items()]
+    if comparison.published:
+        lines += ["", f"published elsewhere. {APART}"]
+        lines.append(table(published_rows(comparison.published), PUBLISHED_HEADS))
+    return "\n".join(lines)
+
+
+def write(found: "list[Compared]", comparison: "Comparison", folder: Path) -> None:
+    """Write the comparison in every form; each tokenizer's scores lie in a folder that `muse report` reads too."""
+    from muse_cli.output import to_json
+    from muse_core.files import write_atomically, write_json
+    from muse_core.viz.comparison import to_csv, to_markdown
+    from muse_core.viz.report import read_run, write_report
+
+    runs = []
+    for one, entry in zip(found, comparison.entries, strict=True):
+        home = folder / (re.sub(r"[^\w.+-]+", "-", entry.name).strip("-") or "tokenizer")
+        for scores in one.scores:
+            scores.save(home / "results" / f"{scores.command.replace(' ', '-')}.json")
+        if one.scores:
+            runs.append(replace(read_run(home), title=entry.name))
+    write_json(folder / "comparison.json", to_json(document(found, comparison)))
+    write_atomically(folder / "table.csv", to_csv(comparison))
+    write_atomically(folder / "table.md", to_markdown(comparison))
+    if runs:
+        write_report(
+            runs,
+            folder / "report.html",
+            title=f"{len(found)} tokenizers under one ruler",
+            intro="Measured on the same images, at the same size, by the same recipes; what others printed is apart.",
+            comparison=comparison,
+            next_steps=(),
+        )

@@ -1,0 +1,206 @@
+"""The table of a comparison: what was measured here, and apart from it what others published.
+
+A column holds one metric under one protocol. What is missing says why; numbers of publications never enter a column.
+"""
+
+import csv
+import io
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from muse_core.viz.runview import ScoreView
+from muse_core.viz.scores import MetricLook, look_of
+
+NOTHING = "–"
+
+MEASURED = (
+    ("eval", "rfid"),
+    ("eval", "fd-tiny-clip"),
+    ("eval", "psnr"),
+    ("eval", "ssim"),
+    ("eval", "lpips"),
+    ("zeroshot", "top1"),
+    ("probe linear", "top1"),
+    ("segment", "miou"),
+)
+"""What the table shows of all scores, in this order."""
+
+_TITLES = {("zeroshot", "top1"): "zero-shot", ("probe linear", "top1"): "linear probe", ("segment", "miou"): "mIoU"}
+_MEASURE_OF = {"eval": "eval", "zeroshot": "zeroshot", "probe linear": "linear", "segment": "segment"}
+_PUBLISHED = {"gfid": MetricLook("gFID", "lower", digits=2), "zeroshot": look_of("top1"), "linear": look_of("top1")}
+_PUBLISHED_TITLES = {"gfid": "gFID", "zeroshot": "zero-shot", "linear": "linear probe", "miou": "mIoU"}
+
+
+@dataclass(frozen=True)
+class Published:
+    """A number that somebody else printed.
+
+    of: the model, such as "VTP-B". metric: rfid, psnr, ssim, gfid, zeroshot, linear or miou; fractions are fractions.
+    source: who printed it. protocol: what is known of how it was made, and what speaks against comparing it.
+    """
+
+    of: str
+    metric: str
+    value: float
+    source: str
+    protocol: str
+
+    @property
+    def title(self) -> str:
+        """What the metric is called."""
+        return _PUBLISHED_TITLES.get(self.metric, look_of(self.metric).label)
+
+    @property
+    def shown(self) -> str:
+        """The value with the digits that were printed."""
+        look = _PUBLISHED.get(self.metric, look_of(self.metric))
+        value, unit = (100 * self.value, "%") if look.percent else (self.value, look.unit)
+        return f"{value:.6g} {unit}".rstrip()
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One tokenizer of a comparison; missing: measure -> why."""
+
+    name: str
+    licence: str
+    scores: tuple[ScoreView, ...]
+    missing: Mapping[str, str] = field(default_factory=dict)
+    facts: str = ""
+
+    def value(self, column: "Column") -> float | None:
+        """Return the number for a column, or None."""
+        for score in self.scores:
+            if score.command == column.command and score.column(column.metric) == column.fingerprint:
+                return score.metrics.get(column.metric)
+        return None
+
+    def why_missing(self, column: "Column") -> str:
+        """Say why there is no number for a column."""
+        for score in self.scores:
+            if score.command == column.command:
+                told = score.not_measured.get(column.metric)
+                return told or "measured under another protocol"
+        return self.missing.get(_MEASURE_OF[column.command], "not asked for")
+
+
+@dataclass(frozen=True)
+class Column:
+    """One metric under one protocol; the fingerprint is empty where nobody has the number."""
+
+    command: str
+    metric: str
+    fingerprint: str
+
+    @property
+    def look(self) -> MetricLook:
+        """How its numbers are shown."""
+        return look_of(self.metric)
+
+    @property
+    def name(self) -> str:
+        """What it is called in a sentence."""
+        return _TITLES.get((self.command, self.metric), self.look.label)
+
+    @property
+    def title(self) -> str:
+        """What stands above it."""
+        look, named = self.look, self.name
+        arrow = {"higher": " ↑", "lower": " ↓"}.get(look.better or "", "")
+        return f"{named}{f', {look.unit}' if look.unit else ''}{arrow}"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Entries side by side, with what others published about them."""
+
+    entries: tuple[Entry, ...]
+    published: tuple[Published, ...] = ()
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """What there are numbers for, and what somebody was asked for; several protocols are several columns."""
+        found: list[Column] = []
+        for command, metric in MEASURED:
+            prints = dict.fromkeys(
+                score.column(metric)
+                for entry in self.entries
+                for score in entry.scores
+                if score.command == command and metric in score.metrics
+            )
+            empty = [""] if self._expected(command, metric) else []
+            found += [Column(command, metric, one) for one in prints or empty]
+        return tuple(found)
+
+    def _expected(self, command: str, metric: str) -> bool:
+        """Say whether a column without numbers is shown: rFID, which every paper has, and measures that all lack."""
+        if command == "eval":
+            return metric == "rfid" and any(metric in s.not_measured for e in self.entries for s in e.scores)
+        return all(_MEASURE_OF[command] in entry.missing for entry in self.entries)
+
+    def cells(self, entry: Entry) -> tuple[str, ...]:
+        """One row as text."""
+        return tuple(column.look.show(entry.value(column)) for column in self.columns)
+
+    def reasons(self) -> dict[str, list[str]]:
+        """Reason -> what it explains, as in "VQGAN: zero-shot"."""
+        told: dict[str, list[str]] = {}
+        for entry in self.entries:
+            missing: dict[str, list[str]] = {}
+            for column in self.columns:
+                if entry.value(column) is None:
+                    missing.setdefault(entry.why_missing(column), []).append(column.name)
+            for why, titles in missing.items():
+                told.setdefault(f"{', '.join(titles)}: {why}", []).append(entry.name)
+        return told
+
+
+def to_markdown(comparison: Comparison) -> str:
+    """Lay the comparison out as Markdown, published numbers in a table of their own."""
+    columns = comparison.columns
+    head = ["tokenizer", *(column.title for column in columns), "licence"]
+    rows = [[entry.name, *comparison.cells(entry), entry.licence] for entry in comparison.entries]
+    prints = ["protocol", *(f"`{column.fingerprint or NOTHING}`" for column in columns), ""]
+    parts = ["## Measured here", "", *_markdown_table(head, [*rows, prints]), ""]
+    parts += [f"- {', '.join(names)}: no {what}" for what, names in comparison.reasons().items()]
+    if comparison.published:
+        parts += ["", "## Published elsewhere", "", APART, ""]
+        parts += _markdown_table(PUBLISHED_HEADS, published_rows(comparison.published))
+    return "\n".join([*parts, ""])
+
+
+APART = (
+    "Other people's protocols: compare them with nothing above, and with each other only where the protocol agrees. "
+    "gFID is only ever theirs: it needs a generator, and none is trained here."
+)
+PUBLISHED_HEADS = ("model", "metric", "value", "source", "protocol")
+
+
+def published_rows(published: Sequence[Published]) -> list[tuple[str, ...]]:
+    """Return one row per published number."""
+    return [(each.of, each.title, each.shown, each.source, each.protocol) for each in published]
+
+
+def _markdown_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
+    def line(cells: Sequence[str]) -> str:
+        return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+    yield line(heads)
+    yield line(["---"] * len(heads))
+    yield from (line(row) for row in rows)
+
+
+def to_csv(comparison: Comparison) -> str:
+    """Write one line per number: kind says whether it was measured here, published elsewhere, or is missing."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(("tokenizer", "kind", "command", "metric", "value", "better", "protocol", "source"))
+    for entry in comparison.entries:
+        for column in comparison.columns:
+            value, better = entry.value(column), column.look.better or ""
+            told = ("measured", column.fingerprint) if value is not None else ("missing", entry.why_missing(column))
+            number = "" if value is None else repr(value)
+            writer.writerow((entry.name, told[0], column.command, column.metric, number, better, told[1], "muse"))
+    for each in comparison.published:
+        writer.writerow((each.of, "published", "", each.metric, repr(each.value), "", each.protocol, each.source))
+    return stream.getvalue()
