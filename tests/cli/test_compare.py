@@ -11,10 +11,8 @@ from tests.baselines import published
 from tests.cli.conftest import Muse
 
 QUICK = ("probe_epochs=1", "probe_steps=5", "segment_epochs=1")
-SHORT = [
-    *["--data", "demo:val", "--limit", "6", "--train-limit", "16"],
-    *(word for one in QUICK for word in ("--set", one)),
-]
+SHORT = ["--data", "demo:val", "--limit", "6", "--train-limit", "16"]
+SHORT += [word for one in QUICK for word in ("--set", one)]
 RIVALS = [name for name in published.WRITERS if name != "unilip-448"]
 
 
