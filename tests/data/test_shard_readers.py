@@ -3,6 +3,7 @@
 import hashlib
 import json
 import subprocess
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import webdataset
 from muse_core.data.sample import Sample
 from muse_core.data.sharding.options import ShardOptions
 from muse_core.data.sharding.shard import shard
+from muse_core.data.sharding.tar import header
 from muse_core.data.shards import ShardSource
 from tests.data.conftest import picture
 from tests.data.test_shard_tree import mask, put
@@ -45,6 +47,20 @@ def test_index_checksums_are_those_of_the_files(shards: Path) -> None:
     for entry in index["shards"]:
         content = (shards / entry["name"]).read_bytes()
         assert (entry["bytes"], entry["sha256"]) == (len(content), hashlib.sha256(content).hexdigest())
+
+
+@pytest.mark.parametrize("name", ["00000.jpg", "00001.seg.png", "a" * 100])
+@pytest.mark.parametrize("size", [0, 1, 123_456_789, 8**11 - 1])
+def test_headers_are_those_of_the_tarfile_module(name: str, size: int) -> None:
+    entry = tarfile.TarInfo(name)
+    entry.size, entry.mode, entry.mtime = size, 0o644, 0
+    assert header(name, size) == entry.tobuf(tarfile.USTAR_FORMAT)
+
+
+@pytest.mark.parametrize(("name", "size"), [("a" * 101, 0), ("a", 8**11)])
+def test_what_does_not_fit_into_a_plain_tar_is_refused(name: str, size: int) -> None:
+    with pytest.raises(ValueError, match="does not fit"):
+        header(name, size)
 
 
 def test_plain_tar_unpacks_the_very_bytes(shards: Path, files: dict[str, bytes], tmp_path: Path) -> None:

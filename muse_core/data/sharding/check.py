@@ -20,7 +20,7 @@ from muse_core.data.sharding.options import ShardOptions
 from muse_core.data.sharding.places import read_range
 from muse_core.data.sharding.tar import space_for
 
-HEAD = 32 * 1024
+HEAD = 16 * 1024
 """Bytes in which the header of nearly every picture ends; where it does not, the whole picture is read."""
 
 
