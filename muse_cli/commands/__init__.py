@@ -106,6 +106,12 @@ EXPORT = CommandSpec(
     "This installation",
     ("muse export tiny --out exported-tiny", "muse export latest --to hub --out for-the-hub"),
 )
+EXPORT = CommandSpec(
+    "Write a checkpoint for others: weights, config, model card.",
+    "muse_cli.commands.export:export",
+    "This installation",
+    ("muse export tiny --out exported-tiny", "muse export latest --to hub --out for-the-hub"),
+)
 LS = CommandSpec(
     "List runs, sizes, stages, presets, probes, metrics or tokenizers.",
     "muse_cli.commands.ls:ls",

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from muse_core.errors import ExitCode, MuseError
 from muse_core.model.checkpoint import CheckpointState, is_checkpoint
+from muse_core.model.export import carries_text, load_carried_text
 from muse_core.model.network import MuseNetwork
 from muse_core.model.opening import locate, open_network
 from muse_core.model.teacher import StructureTeacher
@@ -53,7 +54,7 @@ def load_checkpoint(path: Path, device: str = "cpu") -> MuseTokenizer:
     """
     network, state = open_network(path)
     network.to(device)
-    text, why = _text_of(state, network)
+    text, why = _text_of(path, state, network)
     origin = Origin(
         name=_name(path, state),
         source=str(path),
@@ -67,10 +68,12 @@ def load_checkpoint(path: Path, device: str = "cpu") -> MuseTokenizer:
     return AlignedMuseTokenizer(network, origin, text.to(device))
 
 
-def _text_of(state: CheckpointState, network: MuseNetwork) -> tuple[TextTower | None, tuple[str, ...]]:
+def _text_of(path: Path, state: CheckpointState, network: MuseNetwork) -> tuple[TextTower | None, tuple[str, ...]]:
     """Load the text tower that captions were read with; without one, say why there is none."""
     if state.stage == 1:
         return None, ()
+    if carries_text(path):
+        return load_carried_text(path), ()
     if state.size == "tiny":
         return tiny.load_text(), ()
     found = find_part(state.size, "text")

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from muse_core.model.checkpoint import CheckpointState, load_network
+from muse_core.model.export import is_export, load_export
 from muse_core.model.network import MuseNetwork
 from muse_core.model.released import load_released, released_file
 from muse_core.runs import find, is_run
@@ -15,18 +16,20 @@ def locate(where: str | Path) -> Path:
         MuseError: there is nothing to load; the hint says how to get something.
     """
     path = Path(where)
-    if path.is_file() and (path.parent / "state.json").is_file():
+    if path.is_file() and ((path.parent / "state.json").is_file() or is_export(path.parent)):
         return path.parent  # a file inside a checkpoint of ours
     if not is_run(path) and not (path / "state.json").is_file() and released_file(path):
         return path
     return find(where)
 
 
-def open_network(path: Path) -> tuple[MuseNetwork, CheckpointState]:
-    """Load the network that lies at a path `locate` returned, averaged weights first.
+def open_network(path: Path, *, average: bool = True) -> tuple[MuseNetwork, CheckpointState]:
+    """Load the network that lies at a path `locate` returned, averaged weights first unless asked for the others.
 
     Raises:
         MuseError: it is damaged, or does not fit.
     """
+    if is_export(path):
+        return load_export(path)
     file = None if (path / "state.json").is_file() else released_file(path)
-    return load_released(file) if file else load_network(path)
+    return load_released(file) if file else load_network(path, average=average)

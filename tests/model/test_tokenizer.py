@@ -77,7 +77,7 @@ def test_encoding_has_no_chance_in_it(aligned: AlignedMuseTokenizer) -> None:
 
 
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("layer", ["encoder", "semantic", "texture", "latent"])
+@pytest.mark.parametrize("layer", ["encoder", "semantic", "texture", "latent", "block-1", "block-2"])
 def test_features_have_the_announced_width_and_stride(
     aligned: AlignedMuseTokenizer, layer: str, size: tuple[int, int]
 ) -> None:
@@ -89,7 +89,13 @@ def test_features_have_the_announced_width_and_stride(
 
 
 def test_every_announced_layer_was_tried(aligned: AlignedMuseTokenizer) -> None:
-    assert set(aligned.info.feature_layers) == {"encoder", "semantic", "texture", "latent"}
+    assert set(aligned.info.feature_layers) == {"encoder", "semantic", "texture", "latent", "block-1", "block-2"}
+
+
+def test_blocks_are_counted_from_the_last(aligned: AlignedMuseTokenizer) -> None:
+    last, before = (aligned.features(images(64, 64), f"block-{place}").patch for place in (1, 2))
+    assert torch.equal(last, aligned.features(images(64, 64), "semantic").patch)
+    assert not torch.equal(last, before)
 
 
 def test_features_default_to_the_layer_for_classifying(tokenizers: dict[int, MuseTokenizer]) -> None:

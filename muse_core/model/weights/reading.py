@@ -117,14 +117,12 @@ def _open_safetensors(files: Iterable[Path], source: str, remedy: str) -> LazyTe
             raise MuseError(f"{source}: {file.name} is no complete safetensors file: {error}", hint=remedy) from None
         for name in handle.keys():  # noqa: SIM118 - a handle is no mapping
             shapes[name] = tuple(handle.get_slice(name).get_shape())
-            readers[name] = partial(_read_one, file, name)
+            readers[name] = partial(_read_one, handle, name)
     return LazyTensors(readers, shapes, source, remedy)
 
 
-def _read_one(file: Path, name: str) -> Tensor:
-    # Opened for each tensor: a handle that stays open keeps all pages that were ever read mapped beside their copies.
-    with safe_open(file, framework="pt") as handle:
-        tensor: Tensor = handle.get_tensor(name)
+def _read_one(handle: Any, name: str) -> Tensor:
+    tensor: Tensor = handle.get_tensor(name)
     return tensor
 
 
