@@ -15,6 +15,7 @@ import time
 import weakref
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
+from multiprocessing import parent_process
 from typing import Any
 
 import numpy as np
@@ -189,6 +190,9 @@ class _Reader:
     def _end_with_parent(self) -> None:
         # The loader's own watch ends in waiting for a full pipe to be read, by nobody: a killed training would leave
         # its readers behind for ever.
+        parent = parent_process()
+        if os.getppid() != self.parent and parent is not None and parent.pid == self.parent:
+            parent.join()  # another process forked this one on behalf of its parent
         while os.getppid() == self.parent:
             time.sleep(1)
         os._exit(ExitCode.BUG)
