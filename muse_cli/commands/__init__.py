@@ -98,13 +98,11 @@ ATTN_VIZ = CommandSpec(
     "Draw what the synergistic blocks look at.",
     "muse_cli.commands.attn_viz:attn_viz",
     "Look",
-    ("muse attn-viz photo.jpg", "muse attn-viz photo.jpg --query 120,80 --teacher --style grid"),
-)
-EXPORT = CommandSpec(
-    "Write a checkpoint for others: weights, config, model card.",
-    "muse_cli.commands.export:export",
-    "This installation",
-    ("muse export tiny --out exported-tiny", "muse export latest --to hub --out for-the-hub"),
+    (
+        "muse attn-viz photo.jpg",
+        "muse attn-viz photo.jpg --query 120,80 --teacher --style grid",
+        "muse attn-viz photo.jpg --against tiny-encoder --out attention.html",
+    ),
 )
 EXPORT = CommandSpec(
     "Write a checkpoint for others: weights, config, model card.",

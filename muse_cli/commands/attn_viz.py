@@ -59,6 +59,7 @@ def attn_viz(
     from muse_cli.settings import resolve_as
     from muse_cli.tokenizer import chosen_or_newest, load
     from muse_core.machine import pick_device
+    from muse_core.model.abilities import Attends
     from muse_core.pictures import read_picture
     from muse_core.settings.measuring import AttentionSettings
     from muse_core.viz.attention import Scene, measure, save_attention
@@ -74,18 +75,22 @@ def attn_viz(
     settings, _ = resolve_as(AttentionSettings, "attn-viz", flags, sets, config)
     original = read_picture(image)  # a name that is wrong is told before a network is loaded
     device = pick_device(settings.devices)
-    tokenizers = [load(where, device, "attends") for where in [chosen_or_newest(checkpoint), *(against or [])]]
+    others = [load(where, device) for where in against or []]
+    tokenizers = [load(chosen_or_newest(checkpoint), device, "attends"), *(o for o in others if isinstance(o, Attends))]
     picture = read_picture(image, short_side_of(settings.size_px, tokenizers[0].info.resolution))
     scene = Scene(
         image=picture,
         maps=tuple(part for tokenizer in tokenizers for part in maps_of(tokenizer, picture, settings)),
         teacher=teacher_map(tokenizers[0], picture) if settings.teacher else None,
         queries=tuple(scaled(point(text), original, picture) for text in query or []),
+        silent=tuple(other.info.name for other in others if not isinstance(other, Attends)),
     )
     target = out_file or Path(f"{image.stem}-attention.png")
     save_attention(scene, target, style=settings.style)
     numbers = measure(scene)
-    out.result({"image": image, "out": target, **numbers}, f"{target}\n{in_words(numbers)}")
+    told = [f"{name}: no attention to show" for name in scene.silent]
+    found = {"image": image, "out": target, **numbers, "no_attention": list(scene.silent)}
+    out.result(found, "\n".join([str(target), in_words(numbers), *told]))
 
 
 def number_or_word(text: str | None) -> int | str | None:

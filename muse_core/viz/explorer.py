@@ -30,13 +30,14 @@ LONGEST_STILL = 1400
 class Explorer:
     """What the template needs of some scenes: the data, and a picture for readers without scripts.
 
-    compared: whether there is a teacher, so that agreement needs explaining.
+    compared: whether there is a teacher, so that agreement needs explaining. silent: who has no attention to show.
     """
 
     data: dict[str, object]
     still: str
     alt: str
     compared: bool
+    silent: tuple[str, ...] = ()
 
 
 @cache
@@ -65,7 +66,9 @@ def explorer(scenes: Sequence[Scene], longest_grid: int = LONGEST_GRID) -> Explo
         "scenes": [_scene(scene, start, longest_grid) for scene, start in zip(scenes, starts, strict=True)],
     }
     still = replace(scenes[0], queries=(starts[0],))
-    return Explorer(data, picture_url(_still(still)), _describe(still), any(scene.teacher for scene in scenes))
+    silent = tuple(dict.fromkeys(name for scene in scenes for name in scene.silent))
+    compared = any(scene.teacher for scene in scenes)
+    return Explorer(data, picture_url(_still(still)), _describe(still), compared, silent)
 
 
 def _scene(scene: Scene, start: tuple[float, float], longest_grid: int) -> dict[str, object]:

@@ -199,6 +199,8 @@ def _draw_key(figure: Figure, top: float, scene: Scene) -> None:
     if scene.teacher:
         words += "   ·   agreement: 1 − total variation, mean over queries"
     _write(figure, MARGIN + 196, top + 6, words, size=6.5, colour=SOFT)
+    if scene.silent:
+        _write(figure, MARGIN, top + 34, f"no attention to show: {', '.join(scene.silent)}", size=6.5, colour=SOFT)
 
 
 def _write(

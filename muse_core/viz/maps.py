@@ -105,6 +105,7 @@ class Scene:
         teacher: the map that the others are compared with.
         queries: points (x, y) in pixels of the image whose attention is asked for.
         title: stands above the figure.
+        silent: names of networks that were asked for and have no attention to show; said beside the maps.
 
     Raises:
         MuseError: there is no map, or a query lies outside the image.
@@ -115,6 +116,7 @@ class Scene:
     teacher: AttentionMap | None = None
     queries: tuple[tuple[float, float], ...] = ()
     title: str = ""
+    silent: tuple[str, ...] = ()
     pixels: Pixels = field(init=False, repr=False)
 
     def __post_init__(self) -> None:

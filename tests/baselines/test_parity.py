@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 import torch
-from muse_baselines import vtp as vtp_module
 from muse_baselines.files import Published
 from muse_baselines.stats import LatentStats
 from muse_baselines.vision import vision_attention
+from muse_baselines.vtp import load as load_vtp
 from torch import Tensor
 
 from muse_core.evaluation.pairs import Pairs
@@ -180,7 +180,7 @@ def vtp(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     system: str = request.param
     folder = published.vtp_fixture(tmp_path_factory.mktemp(system), system)
     origin = Origin("VTP", str(folder), "", 64)
-    return system, vtp_module.load(str(folder), "cpu", Published("vtp", "VTP", ("x",)), origin)
+    return system, load_vtp(str(folder), "cpu", Published("vtp", "VTP", ("x",)), origin)
 
 
 def test_vtp_latents_and_reconstruction(vtp: tuple[str, Any]) -> None:

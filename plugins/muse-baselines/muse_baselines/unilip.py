@@ -184,8 +184,9 @@ class UniLipTokenizer:
 
     @torch.no_grad()
     def attention(self, images: Tensor, layer: int = -1) -> Attention:
-        """Show one layer of the vision tower; the class token comes first."""
-        return vision_attention(self.network.encoder, self.pixels(images), layer)
+        """Show one layer of the vision tower; the class token comes first. The grid begins at the image's corner."""
+        pixels = imagenet_normalize(pad_to_multiple(images.to(self.device), self.cell))
+        return vision_attention(self.network.encoder, pixels, layer)
 
 
 def unilip_name(key: str) -> str:
