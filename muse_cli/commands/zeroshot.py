@@ -1,28 +1,32 @@
 """`muse zeroshot`: which class name fits an image best."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from muse_cli.options import BatchSize, Checkpoint, ConfigFile, Data, Devices, Limit, ScoresFile, Sets
 from muse_cli.output import out
-from muse_core.errors import MuseError
+
+NAMES = "imagenet (open_clip's 1000 names), or a file with one class name per line."
+Classes = Annotated[
+    str | None, typer.Option("--classes", metavar="imagenet|FILE", help=NAMES, show_default="those of the data")
+]
+SENTENCES = "The class alone, open_clip's 80 or 7 sentences, or a file with one per line, {} for the class."
+Templates = Annotated[
+    str | None,
+    typer.Option("--templates", metavar="plain|openai|simple|FILE", help=SENTENCES, show_default="plain"),
+]
+Top = Annotated[
+    str | None, typer.Option("--top", metavar="K,K", help="Right if among so many guesses.", show_default="1,5")
+]
 
 
 def zeroshot(
     checkpoint: Checkpoint = None,
     data: Data = None,
-    classes: Annotated[
-        str | None,
-        typer.Option("--classes", metavar="FILE", help="One class name per line.", show_default="those of the data"),
-    ] = None,
-    templates: Annotated[
-        str | None,
-        typer.Option(
-            "--templates", metavar="FILE", help="One sentence per line, {} for the class.", show_default="built in"
-        ),
-    ] = None,
+    classes: Classes = None,
+    templates: Templates = None,
+    top: Top = None,
     limit: Limit = None,
     batch_size: BatchSize = None,
     devices: Devices = None,
@@ -35,6 +39,7 @@ def zeroshot(
     from muse_cli.settings import resolve_as
     from muse_cli.tokenizer import chosen_or_newest, data_or_demo, load
     from muse_core import zeroshot as measure
+    from muse_core.evaluation.zeroshot import named_classes, named_templates
     from muse_core.machine import pick_device
     from muse_core.settings.measuring import ZeroshotSettings
 
@@ -42,6 +47,7 @@ def zeroshot(
         "data": data,
         "classes": classes,
         "templates": templates,
+        "top": None if top is None else top.split(","),
         "limit": limit,
         "batch_size": batch_size,
         "devices": devices,
@@ -51,27 +57,11 @@ def zeroshot(
     scores = measure(
         load(where, pick_device(settings.devices)),
         data=data_or_demo(settings.data),
-        classes=lines_of(settings.classes),
-        templates=lines_of(settings.templates),
+        classes=None if settings.classes is None else named_classes(settings.classes),
+        templates=named_templates(settings.templates),
+        top=settings.top,
         limit=settings.limit,
         batch_size=settings.batch_size,
         progress=out.progress(),
     )
     give(scores, where, out_file)
-
-
-def lines_of(file: str | None) -> list[str] | None:
-    """Read the lines of a text file that are not empty.
-
-    Raises:
-        MuseError: it cannot be read, or is empty.
-    """
-    if file is None:
-        return None
-    try:
-        lines = [line.strip() for line in Path(file).read_text(encoding="utf-8").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise MuseError(f"{file} cannot be read: {error}") from None
-    if not lines:
-        raise MuseError(f"{file} is empty")
-    return lines

@@ -151,8 +151,9 @@ def content(data: EvalData) -> str:
     """Fingerprint a source without reading it through: its first sample, and size and time of each of its files."""
     digest = hashlib.sha256(f"{data.name} {data.source.count}".encode())
     for shard in getattr(data.source, "shards", ()):
-        state = shard.path.stat()
-        digest.update(f"{shard.path.name} {state.st_size} {state.st_mtime_ns}".encode())
+        state = shard.path.stat() if shard.path.is_file() else None  # what lies at an address has no time
+        what = f"{state.st_size} {state.st_mtime_ns}" if state else f"{shard.where} {shard.size}"
+        digest.update(f"{shard.name} {what}".encode())
     digest.update(first_sample(data))
     return digest.hexdigest()
 

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from muse_core.errors import ExitCode, MuseError
 from muse_core.evaluation.features import FeatureSet, per_class, training_data, unseen_classes
 from muse_core.evaluation.options import KnnOptions, layer_names
-from muse_core.evaluation.protocol import Protocol, Scores
+from muse_core.evaluation.protocol import Protocol, Scores, errors_of_shares
 from muse_core.evaluation.reading import named
 from muse_core.evaluation.spec import ProbeContext
 
@@ -30,6 +30,7 @@ def measure(context: ProbeContext, options: KnnOptions) -> Scores:
     train = learning.features(options.features, layers)
     validation = context.validation.features(options.features, layers)
     said = vote(train, validation.features, options.k, context.device)
+    metrics = {"top1": _accuracy(validation, said)}
     baselines = {"chance": {"top1": 1 / train.class_count()}}
     if context.baseline is not None:
         raw_train = learning.through(context.baseline).features(options.features)
@@ -49,9 +50,10 @@ def measure(context: ProbeContext, options: KnnOptions) -> Scores:
     return Scores(
         command="probe knn",
         tokenizer=named(context.tokenizer),
-        metrics={"top1": _accuracy(validation, said)},
+        metrics=metrics,
         protocol=Protocol(fields),
         counts=validation.counts,
+        standard_errors=errors_of_shares(metrics, len(validation)),
         baselines=baselines,
         tables={"per class": per_class(validation, said, context.validation.classes)},
         notes=unseen_classes(train, validation),

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from muse_core.errors import MuseError
 from muse_core.evaluation.features import FeatureSet, ProbeData, per_class, training_data, unseen_classes
 from muse_core.evaluation.options import LinearOptions, layer_names
-from muse_core.evaluation.protocol import Protocol, Row, Scores, Value
+from muse_core.evaluation.protocol import Protocol, Row, Scores, Value, errors_of_shares
 from muse_core.evaluation.reading import named
 from muse_core.evaluation.spec import ProbeContext
 from muse_core.progress import Progress, Silent
@@ -96,7 +96,7 @@ def measure(context: ProbeContext, options: LinearOptions) -> Scores:
     """
     learning = training_data(context)
     started = time.perf_counter()
-    layers = layer_names(options.layers)
+    layers = layer_names(options.layers, options.blocks)
     train = learning.features(options.features, layers)
     validation = context.validation.features(options.features, layers)
     found = _probe(train, validation, options, context)
@@ -113,6 +113,7 @@ def measure(context: ProbeContext, options: LinearOptions) -> Scores:
         metrics=found.metrics,
         protocol=_protocol(learning, context.validation, options, layers, (len(train), len(validation))),
         counts=validation.counts,
+        standard_errors=errors_of_shares(found.metrics, len(validation)),
         baselines=baselines,
         tables={"sweep": found.sweep, "per class": per_class(validation, found.said, context.validation.classes)},
         notes=unseen_classes(train, validation),
@@ -239,7 +240,7 @@ def _protocol(
         "scaling": "unit length, then standardised on the training features",
         "optimizer": "SGD, Nesterov momentum 0.9, half cosine",
         "selection": "held-out part of training: lowest loss within a standard error of the best top-1; then all of it",
-        **options.model_dump(mode="json", exclude={"layers"}),
+        **options.model_dump(mode="json", exclude={"layers", "blocks"}),
     }
     fields: dict[str, Value] = {
         **validation.data.describe(),

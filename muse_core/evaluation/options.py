@@ -4,13 +4,22 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from muse_core.errors import ExitCode, MuseError
+
 Rates = tuple[Annotated[float, Field(gt=0)], ...]
 Decays = tuple[Annotated[float, Field(ge=0)], ...]
 
 
-def layer_names(text: str) -> tuple[str, ...]:
-    """Split a list of feature layers at its commas."""
-    return tuple(name.strip() for name in text.split(",") if name.strip())
+def layer_names(text: str, blocks: int = 0) -> tuple[str, ...]:
+    """Split a list of feature layers at its commas; for the last `blocks` blocks name those, the last first.
+
+    Raises:
+        MuseError: both are asked for.
+    """
+    named = tuple(name.strip() for name in text.split(",") if name.strip())
+    if named and blocks:
+        raise MuseError("layers and blocks name the same thing twice", "one of them", ExitCode.SETTINGS)
+    return named or tuple(f"block-{place}" for place in range(1, blocks + 1))
 
 
 class LinearOptions(BaseModel):
@@ -20,6 +29,7 @@ class LinearOptions(BaseModel):
 
     features: Literal["pooled", "patch"] = Field("pooled", description="the tokenizer's pooled feature, or patch mean")
     layers: str = Field("", description="feature layers, joined by commas [the tokenizer's own for classifying]")
+    blocks: int = Field(0, ge=0, description="join the features of the last N blocks instead (0: do not)")
     epochs: int = Field(50, ge=1, description="passes over the training features")
     least_steps: int = Field(1000, ge=1, description="more passes over small data, until so many steps are made")
     batch_size: int = Field(256, ge=1, description="features per step")

@@ -115,6 +115,11 @@ class Scores:
         write_json(path, self.to_json())
 
 
+def errors_of_shares(shares: Mapping[str, float], count: int) -> dict[str, float]:
+    """Return the standard errors of shares of `count` independent samples, such as accuracies."""
+    return {name: math.sqrt(share * (1 - share) / count) for name, share in shares.items()}
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else None

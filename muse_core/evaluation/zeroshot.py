@@ -16,7 +16,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from muse_core.errors import ExitCode, MuseError
-from muse_core.evaluation.protocol import Protocol, Row, Scores
+from muse_core.evaluation.confusionpicture import draw_confusion
+from muse_core.evaluation.protocol import Protocol, Row, Scores, errors_of_shares
 from muse_core.evaluation.reading import EvalData, Tally, named, read
 from muse_core.files import write_atomically
 from muse_core.model.abilities import Aligns
@@ -75,12 +76,15 @@ def zeroshot(
     if not measured.images:
         raise MuseError(f"not one of the {tally.seen} samples of {data.name} has a label")
     usable = [k for k in top if k < len(names)]
+    found = measured.accuracies(usable)
     return Scores(
         command="zeroshot",
         tokenizer=named(tokenizer),
-        metrics=measured.accuracies(usable),
+        metrics=found,
         protocol=_protocol(data, measured.images, names, templates),
         counts=tally.counts(),
+        standard_errors=errors_of_shares(found, measured.images),
+        pictures={"zeroshot": measured.confusion()},
         baselines={
             "chance": {f"top{k}": k / len(names) for k in usable},
             **{name: run.accuracies(usable) for name, run in runs.items()},
@@ -129,6 +133,10 @@ class _Run:
     def accuracies(self, top: Sequence[int]) -> dict[str, float]:
         """Return the top-k accuracies."""
         return {f"top{k}": float(self._hits[:k].sum()) / self.images for k in top}
+
+    def confusion(self) -> bytes:
+        """Draw which class was said for which."""
+        return draw_confusion(self._said, self._names)
 
     def per_class(self) -> list[Row]:
         """Return a row for each class that occurs, the worst first."""

@@ -52,6 +52,7 @@ class MuseTokenizer:
             "semantic": FeatureLayer(width, cell),
             "texture": FeatureLayer(width, cell),
             "latent": FeatureLayer(connector.to_latent.out_features, cell),
+            **{f"block-{place}": FeatureLayer(width, cell) for place in range(1, len(connector.blocks) + 1)},
         }
         return TokenizerInfo(
             name=self.origin.name,
@@ -92,7 +93,10 @@ class MuseTokenizer:
 
     @torch.no_grad()
     def features(self, images: Tensor, layer: str | None = None) -> Features:
-        """Read features at `layer` (default: the one for classifying); pooled is the mean over patches."""
+        """Read features at `layer` (default: the one for classifying); pooled is the mean over patches.
+
+        "semantic" and "block-1" are the semantic values of the last block, "block-2" those of the one before it.
+        """
         layer = layer or self._layer_for()["classify"]
         images = images.to(self.device)
         if layer == "encoder":
@@ -107,6 +111,7 @@ class MuseTokenizer:
         if layer == "latent":
             return out.latents
         places = {"semantic": out.anchors[-1], "texture": out.tokens}
+        places |= {f"block-{place}": anchor for place, anchor in enumerate(reversed(out.anchors), start=1)}
         if layer not in places:
             known = ", ".join(self.info.feature_layers)
             raise MuseError(f"{self.origin.name} has no feature layer '{layer}'", hint=f"choose from {known}")

@@ -33,8 +33,13 @@ class EvalSettings(MeasureSettings):
 class ZeroshotSettings(MeasureSettings):
     """Settings of `muse zeroshot`."""
 
-    classes: str | None = Field(None, description="file with one class name per line; empty: those of the data")
-    templates: str | None = Field(None, description="file with one sentence per line and {} for the class")
+    classes: str | None = Field(
+        None, description="imagenet, or a file with one class name per line; empty: those of the data"
+    )
+    templates: str = Field(
+        "plain", description="plain, openai (80), simple (7), or a file with one sentence per line and {} for the class"
+    )
+    top: tuple[Positive, ...] = Field((1, 5), min_length=1, description="count as right among so many guesses")
 
 
 class ProbeSettings(MeasureSettings):
@@ -77,8 +82,8 @@ class CompareSettings(ProbeSettings):
         ("eval", "zeroshot", "linear", "segment"), min_length=1, description="what is measured"
     )
     metrics: tuple[str, ...] = Field((), description="of eval, from `muse ls metrics`; empty: all that can be measured")
-    classes: str | None = Field(None, description="file with one class name per line; empty: those of the data")
-    templates: str | None = Field(None, description="file with one sentence per line and {} for the class")
+    classes: str | None = Field(None, description="imagenet, or a file of class names; empty: those of the data")
+    templates: str = Field("plain", description="plain, openai, simple, or a file of sentences with {} for the class")
     label_rule: Literal["plain", "ade20k"] = Field("plain", description="what values of masks mean")
     probe_epochs: Positive = Field(50, description="passes of the linear probe over the training features")
     probe_steps: Positive = Field(1000, description="more passes over small data, until so many steps are made")

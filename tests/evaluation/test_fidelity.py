@@ -185,7 +185,7 @@ def test_weights_of_another_network_are_refused(weights: Path) -> None:
         read_weights(put([1, 2], weights / "list.pth"))  # type: ignore[arg-type]
 
 
-def test_lpips_is_measured_with_weights_from_this_machine(weights: Path) -> None:
+def test_c7_lpips_is_measured_with_weights_from_this_machine(weights: Path) -> None:
     torch.manual_seed(0)
     with torch.device("meta"):
         shapes = vgg16(weights=None).features.state_dict()

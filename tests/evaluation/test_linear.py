@@ -12,7 +12,7 @@ from muse_core.errors import ExitCode, MuseError
 from muse_core.evaluation.builtin import LINEAR
 from muse_core.evaluation.features import FeatureSet, ProbeData
 from muse_core.evaluation.linear import Recipe, Scaling, _probe, fit, measure
-from muse_core.evaluation.options import LinearOptions
+from muse_core.evaluation.options import LinearOptions, layer_names
 from muse_core.evaluation.probing import run_probe
 from muse_core.evaluation.spec import ProbeContext
 from tests.evaluation.fakes import MeanColours, bright_classes, data, sample
@@ -172,3 +172,26 @@ def test_it_runs_by_its_declaration_and_refuses_wrong_options() -> None:
     assert caught.value.exit_code == ExitCode.SETTINGS
     with pytest.raises(MuseError, match="learns from training data"):
         run_probe("linear", LINEAR, replace(here, train=None))
+
+
+def test_the_last_blocks_are_joined_and_named_once() -> None:
+    assert layer_names("", 2) == ("block-1", "block-2")
+    assert layer_names("texture, latent") == ("texture", "latent")
+    with pytest.raises(MuseError, match="the same thing twice") as caught:
+        layer_names("texture", 2)
+    assert caught.value.exit_code == ExitCode.SETTINGS
+    scores = measure(
+        context(bright_classes(40, 2), bright_classes(20, 2, start=500)), LinearOptions(blocks=2, epochs=5)
+    )
+    assert scores.protocol.fields["layers"] == ["block-1", "block-2"]
+    share = scores.metrics["top1"]
+    assert scores.standard_errors["top1"] == pytest.approx((share * (1 - share) / 20) ** 0.5)
+
+
+def test_c4_labelled_shards_are_read_and_the_score_is_of_the_last_epoch_once() -> None:
+    """The reference read caption shards (no sample at all) and reported the best of many looks at the test data."""
+    train = [*bright_classes(60, 3), sample(400), sample(401)]
+    scores = measure(context(train, bright_classes(30, 3, start=500)), OPTIONS)
+    assert scores.protocol.fields["train_images"] == 60
+    assert scores.metrics["top1"] > 0.9
+    assert sum(int(row["chosen"] or 0) for row in scores.tables["sweep"]) == 1  # chosen on a held-out part of training

@@ -10,7 +10,8 @@ from torch import Tensor
 from muse_core.data.sample import Sample, Skip
 from muse_core.errors import ExitCode, MuseError
 from muse_core.evaluation.builtin import PSNR, SSIM
-from muse_core.evaluation.metrics import Frechet
+from muse_core.evaluation.fidelity import InceptionScore
+from muse_core.evaluation.metrics import Frechet, make_psnr, make_ssim
 from muse_core.evaluation.pairs import Pairs
 from muse_core.evaluation.reconstruction import evaluate
 from muse_core.evaluation.spec import Measured, Metric, MetricContext, MetricSpec, NotMeasuredError
@@ -156,3 +157,32 @@ def test_results_know_their_own_recipe() -> None:
     assert scores.protocol.metrics["fd-mean"]["extractor"] == "mean colours"
     assert scores.protocol.metrics["psnr"]["data_range"] == 1.0
     assert isinstance(Measured({}), Measured)
+
+
+@pytest.mark.parametrize("size", [(16, 16), (24, 40)])
+def test_c9_images_of_any_size_and_ten_splits(size: tuple[int, int]) -> None:
+    """The reference knew 224 x 224 only, and one split of the Inception score."""
+    pairs = Pairs(torch.rand(2, 3, *size), torch.rand(2, 3, *size))
+    for made in (make_psnr, make_ssim):
+        metric = made(MetricContext())
+        metric.update(pairs)
+        assert math.isfinite(next(iter(metric.result().values.values())))
+    assert InceptionScore.SPLITS == 10
+
+
+def test_a_mean_over_images_has_its_standard_error() -> None:
+    class Varies(Passes):
+        def decode(self, z: Tensor, size: tuple[int, int]) -> Tensor:
+            steps = torch.linspace(2, 12, len(z)).round() / 255
+            return z + steps[:, None, None, None]
+
+    scores = evaluate(Varies(), data(IMAGES, batch_size=20), {"psnr": PSNR})
+    errors = 20 * torch.log10(255 / torch.linspace(2, 12, 20).round()).double()
+    assert scores.metrics["psnr"] == pytest.approx(float(errors.mean()), abs=0.2)  # bright pixels are clipped a little
+    assert scores.standard_errors["psnr"] == pytest.approx(float(errors.std()) / 20**0.5, rel=0.1)
+
+
+def test_many_damaged_samples_end_the_measurement() -> None:
+    items: list[Sample | Skip] = [*[sample(key % 7) for key in range(985)], *[Skip("cut off", "x")] * 20]
+    with pytest.raises(MuseError, match="could not be used, more than the allowed"):
+        evaluate(Passes(0.01), data(items), {"psnr": PSNR})

@@ -2,12 +2,15 @@
 
 from pathlib import Path
 
+import open_clip
 import pytest
 import torch
+from torch import Tensor
 
+from muse_core.data.sample import Sample
 from muse_core.errors import MuseError
 from muse_core.evaluation.zeroshot import class_embeddings, named_classes, named_templates, zeroshot
-from tests.evaluation.fakes import MeanColours, Nearest, bright_classes, data, sample
+from tests.evaluation.fakes import SIDE, MeanColours, Nearest, bright_classes, data, sample
 
 NAMES = ("red", "green", "blue", "grey", "white", "black", "pink", "brown")
 
@@ -166,3 +169,66 @@ def test_zeroshot_equals_open_clips_classifier() -> None:
 
     ours = class_embeddings(OpenClip(), names, templates)
     assert torch.allclose(ours.T, theirs, atol=1e-6)
+
+
+class FromOpenClip:
+    """A small random open_clip model as a tokenizer."""
+
+    logit_scale = 100.0
+
+    def __init__(self) -> None:
+        torch.manual_seed(0)
+        vision = {"image_size": SIDE, "layers": 2, "width": 32, "head_width": 8, "patch_size": 8}
+        text = {"context_length": 24, "vocab_size": 49408, "width": 32, "heads": 4, "layers": 2}
+        self.model = open_clip.CLIP(embed_dim=16, vision_cfg=vision, text_cfg=text).eval()
+        self.words = open_clip.SimpleTokenizer(context_length=24)
+
+    @torch.no_grad()
+    def image_embed(self, images: Tensor) -> Tensor:
+        found: Tensor = self.model.encode_image(images, normalize=True)
+        return found
+
+    @torch.no_grad()
+    def text_embed(self, texts: list[str]) -> Tensor:
+        found: Tensor = self.model.encode_text(self.words(texts), normalize=True)
+        return found
+
+
+def test_it_says_what_open_clips_classifier_says() -> None:
+    tokenizer, names = FromOpenClip(), list(named_classes("imagenet"))[:12]
+    ours = class_embeddings(tokenizer, names, named_templates("simple"))
+    theirs = open_clip.build_zero_shot_classifier(
+        tokenizer.model, tokenizer.words, names, open_clip.SIMPLE_IMAGENET_TEMPLATES, num_classes_per_batch=5
+    )
+    assert torch.allclose(ours, theirs.T, atol=1e-6)
+
+    items = bright_classes(60, 12)
+    scores = zeroshot(tokenizer, data(items, tuple(names)), templates=named_templates("simple"))
+    pixels = torch.stack(
+        [torch.from_numpy(one.image).permute(2, 0, 1) / 255 for one in items if isinstance(one, Sample)]
+    )
+    guesses = (tokenizer.image_embed(pixels) @ theirs).topk(5).indices
+    right = guesses == (torch.arange(60) % 12)[:, None]
+    assert scores.metrics["top1"] == pytest.approx(float(right[:, 0].double().mean()))
+    assert scores.metrics["top5"] == pytest.approx(float(right.any(1).double().mean()))
+
+
+def test_an_accuracy_has_the_standard_error_of_its_share() -> None:
+    scores = zeroshot(Nearest(NAMES), data([*bright_classes(8, 8), sample(50, label=3, brightness=0)], NAMES))
+    share = scores.metrics["top1"]
+    assert scores.standard_errors["top1"] == pytest.approx((share * (1 - share) / 9) ** 0.5)
+
+
+def test_the_confusion_is_drawn() -> None:
+    few = zeroshot(Nearest(NAMES), data(bright_classes(24, 8), NAMES))
+    assert few.pictures["zeroshot"].startswith(b"\x89PNG")
+
+
+def test_the_class_lists_and_templates_of_open_clip_go_by_name() -> None:
+    assert named_classes("imagenet")[0] == "tench"
+    assert (len(named_classes("imagenet")), len(named_templates("openai")), len(named_templates("simple"))) == (
+        1000,
+        80,
+        7,
+    )
+    assert all(template.count("{}") == 1 for template in named_templates("openai"))
