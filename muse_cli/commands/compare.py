@@ -76,13 +76,12 @@ def compare(
 
 def ruler(settings: "CompareSettings") -> "Ruler":
     """Collect what all are measured by."""
-    from muse_cli.commands.zeroshot import lines_of
     from muse_cli.tokenizer import data_or_demo
     from muse_core.compare import Ruler
     from muse_core.evaluation.options import LinearOptions
     from muse_core.evaluation.segmentation import SegmentOptions
+    from muse_core.evaluation.zeroshot import named_classes, named_templates
 
-    classes, templates = lines_of(settings.classes), lines_of(settings.templates)
     return Ruler(
         data=data_or_demo(settings.data),
         train_data=settings.train_data or "demo:train",
@@ -92,8 +91,8 @@ def ruler(settings: "CompareSettings") -> "Ruler":
         batch_size=settings.batch_size,
         metrics=settings.metrics,
         measures=settings.measures,
-        classes=tuple(classes) if classes else None,
-        templates=tuple(templates or ("{}",)),
+        classes=None if settings.classes is None else tuple(named_classes(settings.classes)),
+        templates=tuple(named_templates(settings.templates)),
         linear=LinearOptions(epochs=settings.probe_epochs, least_steps=settings.probe_steps),
         segment=SegmentOptions(labels=settings.label_rule, epochs=settings.segment_epochs),
     )
