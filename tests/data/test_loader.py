@@ -1,6 +1,7 @@
 """Batches are the same for any number of processes and workers, and continue at the exact next sample."""
 
 import itertools
+import json
 import signal
 import subprocess
 import sys
@@ -90,6 +91,48 @@ def test_processes_and_workers_never_change_what_is_read(scene_shards: Path, wor
     source = sources(scene_shards)[1]
     steps = 18  # three passes over 48 samples
     assert_same(global_batches(source, steps, world=world, workers=workers), global_batches(source, steps))
+
+
+RANK = """
+import itertools, json, sys
+from muse_core.data.loader import Batches
+from muse_core.data.shards import ShardSource
+from muse_core.data.transforms import train_transform
+
+folder, rank, steps, lanes = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
+source = ShardSource(folder, shuffle=4)
+for workers in (1, 2, 4):
+    batches = Batches(source, batch_size=8, lanes=lanes, seed=1, rank=rank, world=2, workers=workers,
+                      transform=train_transform(24, flip=True))
+    seen = [(batch.keys, float(batch.images.double().sum())) for batch in itertools.islice(batches, steps)]
+    print(json.dumps(seen))
+"""
+
+
+@pytest.mark.slow
+def test_two_real_processes_see_for_three_epochs_what_one_sees_with_1_2_and_4_workers(scene_shards: Path) -> None:
+    steps, lanes = 18, 8  # three passes over 48 samples; four lanes, so up to four workers, for each process
+    whole = Batches(
+        ShardSource(str(scene_shards), shuffle=4),
+        batch_size=8,
+        lanes=lanes,
+        seed=1,
+        transform=train_transform(24, flip=True),
+    )
+    expected = list(itertools.islice(whole, steps))
+    commands = [[sys.executable, "-c", RANK, str(scene_shards), str(rank), str(steps), str(lanes)] for rank in (0, 1)]
+    processes = [
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) for command in commands
+    ]
+    said = [process.communicate(timeout=300)[0].splitlines() for process in processes]
+    assert [len(lines) for lines in said] == [3, 3]
+    for ours, theirs in zip(*said, strict=True):
+        for batch, (first, first_sum), (second, second_sum) in zip(
+            expected, json.loads(ours), json.loads(theirs), strict=True
+        ):
+            assert first + second == batch.keys
+            assert first_sum == float(batch.images[:4].double().sum())
+            assert second_sum == float(batch.images[4:].double().sum())
 
 
 HELD = """
@@ -232,6 +275,25 @@ def test_too_many_damaged_samples_stop_the_run_with_exit_code_7(make_tar: MakeTa
             pass
     assert stopped.value.exit_code == 7
     assert "limit_errors" in str(stopped.value.hint)
+
+
+def test_damage_is_counted_over_all_workers_of_a_process(make_tar: MakeTar) -> None:
+    for name in ("a.tar", "b.tar"):
+        path = make_tar(name, [*good(30), ("1.jpg", b"text")])
+    batches = Batches(ShardSource(str(path.parent)), batch_size=60, lanes=2, workers=2, transform=train_transform(8))
+    used: list[int] = []
+    with pytest.raises(MuseError, match="could not be used"):
+        used.extend(map(len, batches))
+    assert 1000 // 62 <= len(used) < 2 * 1000 // 62  # a worker by itself would have needed twice as many
+
+
+def test_the_plan_says_in_words_who_reads_what(scene_shards: Path) -> None:
+    assert LanePlan(12, 6, 2).describe(ShardSource(str(scene_shards)), workers=2) == (
+        "8 shards of 48 samples, 1 or 2 in each of 6 lanes, 3 per process, 2 sample(s) of each per batch; 4 reader(s)"
+    )
+    assert LanePlan(8, 4).describe(SceneSource(), workers=0) == (
+        "4 lanes, 4 per process, 2 sample(s) of each per batch; 1 reader(s)"
+    )
 
 
 def test_evaluation_sees_every_sample_once_and_keeps_the_last_partial_batch(scene_shards: Path) -> None:

@@ -18,6 +18,7 @@ from muse_core.data.source import Item, SceneSource, Source, open_source
 from muse_core.data.tars import read_entry
 from muse_core.errors import MuseError
 from tests.data.conftest import MakeTar, good, picture, with_suffixes
+from tests.data.test_decode import bomb
 
 
 def keys(items: list[Item]) -> list[str]:
@@ -185,6 +186,16 @@ def test_duplicate_members_and_keys_are_counted(make_tar: MakeTar) -> None:
 def test_text_named_jpg_is_counted_and_its_neighbours_survive(make_tar: MakeTar) -> None:
     members = [*good(2), ("00002.jpg", b"not a picture"), ("00002.txt", b"x"), *good(2, first=3)]
     assert reasons(make_tar("a.tar", members)) == {"good": 4, "image cannot be decoded": 1}
+
+
+def test_every_kind_of_damaged_member_costs_its_sample_only(make_tar: MakeTar) -> None:
+    members = [*good(1), ("1.png", b""), ("2.png", bomb(30_000, 30_000)), ("3.png", picture()), ("3.txt", b"caf\xe9")]
+    assert reasons(make_tar("a.tar", [*members, *good(1, first=4)])) == {
+        "good": 2,
+        "image cannot be decoded: it is empty": 1,
+        "decompression bomb": 1,
+        "caption is not UTF-8": 1,
+    }
 
 
 def test_a_truncated_tar_gives_what_it_holds_and_is_counted_wherever_it_was_cut(make_tar: MakeTar) -> None:
