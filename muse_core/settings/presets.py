@@ -120,4 +120,4 @@ def _of_size(size: str, stage: int) -> Preset:
 
 
 def _tiny_losses(stage: int) -> dict[str, Any]:
-    return {"perceptual": 0.3, "perceptual_kind": "tiny-features", "adversarial": 0.01 if stage == 3 else 0.0}
+    return {"perceptual": 0.3, "perceptual_kind": "tiny-features", "adversarial": 0.005 if stage == 3 else 0.0}
