@@ -5,7 +5,7 @@ Only numbers measured alike stand in one plot. Drawn as SVG: text stays text, co
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
@@ -21,7 +21,7 @@ MEANING = (("probe linear", "top1"), ("segment", "miou"), ("zeroshot", "top1"))
 
 WIDTH, HEIGHT = 360, 300
 LEFT, RIGHT, TOP, BOTTOM = 52, 18, 16, 46
-RADIUS = 9
+RADIUS = 5
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ def pareto_svg(points: Sequence[Point], x: MetricLook, y: MetricLook, titles: tu
         *_grid(across, up, x, y),
         *_titles(titles, x, y),
         _steps([places[point] for point in leading]),
-        *(_mark(point, places[point], point in leading, (x, y)) for point in points),
+        *(mark for group in _groups(places) for mark in _marks(group, places, leading)),
         "</svg>",
     ]
     return "".join(parts)
@@ -200,12 +200,39 @@ def _steps(places: Sequence[tuple[float, float]]) -> str:
     return f'<path stroke="var(--accent, currentColor)" stroke-opacity=".5" stroke-width="1.5" d="{path}"/>'
 
 
-def _mark(point: Point, place: tuple[float, float], leads: bool, looks: tuple[MetricLook, MetricLook]) -> str:
-    told = f"{point.name}: {looks[1].show(point.y)}, {looks[0].show(point.x)}"
-    accent, page = "var(--accent, currentColor)", "var(--page, white)"
-    fill, ink, edge, strength = (accent, page, accent, 1) if leads else (page, "currentColor", "currentColor", 0.45)
-    return (
-        f'<g><title>{escape(told)}</title><circle cx="{place[0]:.1f}" cy="{place[1]:.1f}" r="{RADIUS}" fill="{fill}" '
-        f'stroke="{edge}" stroke-opacity="{strength}"/><text x="{place[0]:.1f}" y="{place[1]:.1f}" dy=".34em" '
-        f'text-anchor="middle" font-size="10" font-weight="600" fill="{ink}">{point.index}</text></g>'
+def _marks(
+    group: Sequence[Point], places: Mapping[Point, tuple[float, float]], leading: Sequence[Point]
+) -> Iterator[str]:
+    """Points that lie together: a mark for each, and one label that lists their numbers."""
+    accent = "var(--accent, currentColor)"
+    for point in sorted(group, key=lambda point: point in leading):  # the front on top
+        x, y = places[point]
+        fill, stroke, edge = (accent, accent, 1) if point in leading else ("var(--page, white)", "currentColor", 0.6)
+        yield (
+            f'<g data-point="{point.index}"><title>{escape(point.name)}</title><circle cx="{x:.1f}" cy="{y:.1f}" '
+            f'r="{RADIUS}" fill="{fill}" stroke="{stroke}" stroke-opacity="{edge}"/></g>'
+        )
+    x, y = max(places[point] for point in group)
+    label = ", ".join(str(point.index) for point in sorted(group, key=lambda point: point.index))
+    near = x > WIDTH - RIGHT - 14 - 6 * len(label)
+    x = min(places[point] for point in group)[0] if near else x
+    yield (
+        f'<text x="{x + (-1 if near else 1) * (RADIUS + 4):.1f}" y="{y:.1f}" dy=".34em" fill="currentColor" '
+        f'text-anchor="{"end" if near else "start"}" font-weight="600">{label}</text>'
     )
+
+
+def _groups(places: Mapping[Point, tuple[float, float]]) -> list[list[Point]]:
+    """Put points together whose marks or labels would cover each other."""
+    groups: list[list[Point]] = []
+    for point, (x, y) in sorted(places.items(), key=lambda item: item[1][::-1]):
+        home = next((g for g in groups if any(_near((x, y), places[other]) for other in g)), None)
+        if home is None:
+            groups.append([point])
+        else:
+            home.append(point)
+    return groups
+
+
+def _near(one: tuple[float, float], other: tuple[float, float]) -> bool:
+    return abs(one[1] - other[1]) < 2 * RADIUS + 1 and abs(one[0] - other[0]) < 4 * RADIUS

@@ -30,8 +30,8 @@ def test_smaller_may_be_better() -> None:
 
 def places(svg: str) -> dict[int, tuple[float, float]]:
     """Where each numbered mark was drawn."""
-    found = re.findall(r'<circle cx="([\d.]+)" cy="([\d.]+)".*?>(\d+)</text></g>', svg)
-    return {int(index): (float(x), float(y)) for x, y, index in found}
+    found = re.findall(r'<g data-point="(\d+)">.*?<circle cx="([\d.]+)" cy="([\d.]+)"', svg)
+    return {int(index): (float(x), float(y)) for index, x, y in found}
 
 
 @pytest.mark.parametrize(("metric", "best"), [("psnr", 1), ("rfid", 2)])
@@ -40,6 +40,12 @@ def test_up_is_better_whichever_way_a_metric_counts(metric: str, best: int) -> N
     drawn = places(svg)
     assert drawn[best][1] < drawn[3 - best][1]  # smaller is higher on a page
     assert ("smaller is better" in svg) == (metric == "rfid")
+
+
+def test_marks_that_lie_together_share_a_label() -> None:
+    svg = pareto_svg(points((0.2, 9.0), (0.2, 9.01), (0.9, 30.0)), look_of("top1"), look_of("psnr"), ("a", "b"))
+    assert ">1, 2</text>" in svg
+    assert ">3</text>" in svg
 
 
 def test_names_are_escaped_and_the_drawing_can_be_read_aloud() -> None:
