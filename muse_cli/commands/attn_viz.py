@@ -16,6 +16,14 @@ if TYPE_CHECKING:
     from muse_core.viz.maps import AttentionMap
 
 
+Queries = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--query", metavar="X,Y", help="Attention from this pixel; repeatable.", show_default="received attention"
+    ),
+]
+
+
 def attn_viz(
     image: Annotated[Path, typer.Argument(metavar="IMAGE")],
     checkpoint: CheckpointOption = None,
@@ -25,12 +33,7 @@ def attn_viz(
     head: Annotated[
         str | None, typer.Option("--head", metavar="N|mean|all", help="Which head, from 1.", show_default="mean")
     ] = None,
-    query: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--query", metavar="X,Y", help="Attention from this pixel; repeatable.", show_default="received attention"
-        ),
-    ] = None,
+    query: Queries = None,
     teacher: Annotated[
         bool | None, typer.Option("--teacher", help="Add the teacher's map and the agreement with it.")
     ] = None,
@@ -87,9 +90,13 @@ def attn_viz(
     )
     target = out_file or Path(f"{image.stem}-attention.png")
     save_attention(scene, target, style=settings.style)
-    numbers = measure(scene)
-    told = [f"{name}: no attention to show" for name in scene.silent]
-    found = {"image": image, "out": target, **numbers, "no_attention": list(scene.silent)}
+    give(image, target, measure(scene), scene.silent)
+
+
+def give(image: Path, target: Path, numbers: dict[str, list[dict[str, Any]]], silent: tuple[str, ...]) -> None:
+    """Print the numbers of the maps, and who of those named has none."""
+    told = [f"{name}: no attention to show" for name in silent]
+    found = {"image": image, "out": target, **numbers, "no_attention": list(silent)}
     out.result(found, "\n".join([str(target), in_words(numbers), *told]))
 
 
