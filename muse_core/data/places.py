@@ -29,6 +29,7 @@ Packed = gzip.GzipFile | bz2.BZ2File | lzma.LZMAFile
 
 ATTEMPTS = 3
 PAUSE_S = 0.5
+FORBIDDEN = 403
 _CHUNK = 1 << 20
 _UNPACKERS: dict[bytes, Callable[[BinaryIO], Packed]] = {
     b"\x1f\x8b": lambda stream: gzip.GzipFile(fileobj=stream),
@@ -68,12 +69,20 @@ def open_place(where: str) -> BinaryIO:
 
 
 def read_place(where: str) -> bytes | None:
-    """The bytes of a small file, or None when there is none."""
+    """The bytes of a small file, or None when there is none.
+
+    Raises:
+        MuseError: it is there, or may be, and cannot be read.
+    """
     try:
         with open_place(where) as stream:
             return stream.read()
     except FileNotFoundError:
         return None
+    except OSError as problem:
+        if is_address(where) and isinstance(problem, PermissionError):
+            return None  # so many stores answer when they do not want to say that something is not there
+        raise MuseError(f"{where} cannot be read: {problem}") from problem
 
 
 def name_of(where: str) -> str:
@@ -115,6 +124,8 @@ def _files(where: str) -> tuple[Any, str]:
         files, path = fsspec.core.url_to_fs(where)
     except ImportError as problem:
         raise MuseError(f"{where} needs a package: {problem}", exit_code=ExitCode.MACHINE) from None
+    except ValueError as problem:
+        raise MuseError(f"{where} is no address that can be read: {problem}") from None
     return files, path
 
 
@@ -125,7 +136,7 @@ def _fetched(where: str) -> BinaryIO:
             _fetch(where, aside.name)
         except OSError as problem:
             aside.close()
-            if attempt == ATTEMPTS or isinstance(problem, FileNotFoundError):
+            if attempt == ATTEMPTS or isinstance(problem, FileNotFoundError | PermissionError):
                 raise
             time.sleep(PAUSE_S * attempt)
         else:
@@ -152,7 +163,8 @@ def _fetch(where: str, target: str) -> None:
     except (OSError, MuseError):
         raise
     except Exception as problem:
-        raise OSError(f"{where}: {problem or type(problem).__name__}") from problem
+        kind = PermissionError if getattr(problem, "status", None) == FORBIDDEN else OSError
+        raise kind(f"{where}: {problem or type(problem).__name__}") from problem
 
 
 def _unpacked(stream: BinaryIO, unpack: Callable[[BinaryIO], Packed]) -> BinaryIO:

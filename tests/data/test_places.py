@@ -35,9 +35,12 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
     """A web server that can be told to break off its next answers."""
 
     failures = 0
+    secret = ""
 
     def do_GET(self) -> None:
-        if self.path.endswith(".tar") and type(self).failures:
+        if self.path == type(self).secret:
+            self.send_error(403)
+        elif self.path.endswith(".tar") and type(self).failures:
             type(self).failures -= 1
             self.send_error(503)
         else:
@@ -121,9 +124,25 @@ def test_an_object_store_gives_what_the_folder_gives(memory: str, scene_shards: 
     assert ShardSource(memory).classes == tuple(index["classes"])
 
 
-def test_an_address_that_nobody_knows_is_refused() -> None:
+@pytest.mark.parametrize("name", ["*.tar", "a.tar", ""])
+def test_an_address_that_nobody_knows_is_refused(name: str) -> None:
     with pytest.raises(MuseError, match="nowhere://"):
-        ShardSource("nowhere://bucket/*.tar")
+        ShardSource(f"nowhere://bucket/{name}")
+
+
+def test_a_server_that_does_not_say_whether_there_is_an_index_is_still_read(
+    server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Quiet, "secret", "/index.json")
+    source = ShardSource(f"{server}/{{000000..000001}}.tar")
+    assert source.count is None
+    assert len(keys(source)) == 12
+
+
+def test_a_server_that_is_not_there_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(places, "PAUSE_S", 0.0)
+    with pytest.raises(MuseError, match=r"http://127\.0\.0\.1:9/index\.json cannot be read"):
+        ShardSource("http://127.0.0.1:9/a.tar")
 
 
 def test_pipes_run_only_for_who_asks(make_tar: MakeTar, monkeypatch: pytest.MonkeyPatch) -> None:
