@@ -17,7 +17,6 @@ S = TypeVar("S", bound=BaseModel)
 
 MODELS: Mapping[str, str] = {
     "train": "muse_core.settings.train:TrainSettings",
-    "shard": "muse_core.settings.sharding:ShardSettings",
     "eval": "muse_core.settings.measuring:EvalSettings",
     "zeroshot": "muse_core.settings.measuring:ZeroshotSettings",
     "probe": "muse_core.settings.measuring:ProbeSettings",
@@ -25,6 +24,7 @@ MODELS: Mapping[str, str] = {
     "compare": "muse_core.settings.measuring:CompareSettings",
     "infer": "muse_core.settings.measuring:InferSettings",
     "attn-viz": "muse_core.settings.measuring:AttentionSettings",
+    "shard": "muse_core.settings.sharding:ShardSettings",
 }
 
 

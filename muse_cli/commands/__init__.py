@@ -18,7 +18,7 @@ SHARD = CommandSpec(
     "Train",
     (
         "muse shard photos",
-        "muse shard photos --split train=0.9,val=0.1 --resize 256 --out shards",
+        "muse shard photos --split train=0.9,val=0.1 --resize 256 --out small-shards",
         "muse shard photos --verify --dry-run",
     ),
 )

@@ -171,16 +171,21 @@ def shard(
     settings, _ = resolve_as(ShardSettings, "shard", flags, sets, config)
     if resume and overwrite:
         raise MuseError("--resume continues and --overwrite begins anew", "one of them", ExitCode.USAGE)
-    written = write(
-        source,
-        out_dir or beside(source),
-        options_of(settings),
-        workers=None if settings.workers == "auto" else settings.workers,
-        resume=resume,
-        overwrite=overwrite,
-        dry_run=dry_run,
-        progress=out.progress(),
-    )
+    try:
+        written = write(
+            source,
+            out_dir or beside(source),
+            options_of(settings),
+            workers=None if settings.workers == "auto" else settings.workers,
+            resume=resume,
+            overwrite=overwrite,
+            dry_run=dry_run,
+            progress=out.progress(),
+        )
+    except KeyboardInterrupt:
+        if not dry_run:
+            out.say("the same command with --resume goes on from here")
+        raise
     if written is None:
         out.result({"command": "shard", "out": out_dir or beside(source)}, "done; the first process finishes")
         return ExitCode.DONE

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from muse_core.errors import ExitCode
+from muse_core.interrupts import Terminated
 from tests.cli.conftest import Muse
 
 
@@ -119,6 +120,22 @@ def test_shards_that_are_there_stay_unless_told_otherwise(muse: Muse) -> None:
     assert muse("shard", "images", "--overwrite", "--per-shard", "1").code == 0
     assert Path("images-shards/000001.tar").exists()
     assert muse("shard", "images", "--resume", "--per-shard", "1").code == 0
+
+
+@pytest.mark.parametrize(("ending", "code"), [(KeyboardInterrupt, 130), (Terminated, 143)])
+def test_being_told_to_stop_says_how_to_go_on(
+    muse: Muse, monkeypatch: pytest.MonkeyPatch, ending: type[BaseException], code: int
+) -> None:
+    def stopped(*arguments: object) -> None:
+        raise ending
+
+    with monkeypatch.context() as patch:
+        patch.setattr("muse_core.data.sharding.shard.write_shard", stopped)
+        ended = muse("shard", "images", "--workers", "1")
+    assert (ended.code, Path("images-shards").exists()) == (code, False)
+    assert "--resume goes on from here" in ended.err
+    assert muse("shard", "images", "--workers", "1", "--resume").code == 0
+    assert not Path(".images-shards.partial").exists()
 
 
 def test_an_empty_split_is_a_warning(muse: Muse) -> None:

@@ -221,7 +221,7 @@ def _prepare(source: str, target: Target, options: ShardOptions, *, resume: bool
             hint="--resume continues it, --overwrite begins anew",
         )
     if not target.is_unfinished() and resume and out.exists(INDEX_NAME):
-        return _finished(out, settings)
+        return _finished(out, target.out, settings)
     if out.is_folder() and any(out.entries()):
         if not overwrite:
             raise MuseError(f"{target.out} exists and is not empty", hint="choose another --out, or pass --overwrite")
@@ -289,12 +289,12 @@ def _report(
     )
 
 
-def _finished(out: Place, settings: Mapping[str, Any]) -> Sharded:
+def _finished(out: Place, shown: str, settings: Mapping[str, Any]) -> Sharded:
     index = _read(out, INDEX_NAME)
     mine = {key: value for key, value in settings.items() if key in index.get("settings", {})}
-    _refuse_other(index.get("settings", {}), mine, out.path())
+    _refuse_other(index.get("settings", {}), mine, shown)
     return Sharded(
-        out=out.path(),
+        out=shown,
         shards=tuple(ShardEntry(**entry) for entry in index["shards"]),
         fields=index["field_counts"],
         classes=tuple(index["classes"]),

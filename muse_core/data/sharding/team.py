@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -26,6 +27,7 @@ _LAUNCHERS = (
     ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),  # mpirun
     ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS"),  # srun; a batch script itself has no step, and is alone
 )
+_STOPS = {signal.SIGINT, signal.SIGTERM}
 _POLL_S = 0.2
 _TELL_S = 30.0
 
@@ -98,7 +100,9 @@ def spread(work: Callable[[Job], Result], jobs: Sequence[Job], workers: int) -> 
     context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
     pool = ProcessPoolExecutor(min(workers, len(jobs)), context, _end_with, (os.getpid(),))
     try:
-        for done in as_completed([pool.submit(work, job) for job in jobs]):
+        with _stops_held_back():
+            submitted = [pool.submit(work, job) for job in jobs]
+        for done in as_completed(submitted):
             yield done.result()
     except BrokenProcessPool:
         raise MuseError(
@@ -108,10 +112,21 @@ def spread(work: Callable[[Job], Result], jobs: Sequence[Job], workers: int) -> 
         pool.shutdown(cancel_futures=True)
 
 
+@contextmanager
+def _stops_held_back() -> Iterator[None]:
+    """Let SIGINT and SIGTERM wait: what they raise while a process is being forked would be dropped."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _end_with(parent: int) -> None:
     """Leave signals to the parent, and end when it does, even if it was killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPS)
 
     def watch() -> None:
         while os.getppid() == parent:
