@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw
 
 from muse_core.data.sample import Sample
 from muse_core.errors import MuseError
-from muse_core.viz.pixels import font
+from muse_core.viz.pixels import enlarge, font, whole_factor
 
 SIDE, GAP, TEXT, LETTERS = 192, 8, 12, 30
 
@@ -28,7 +28,7 @@ def contact_sheet(samples: Sequence[Sample]) -> Image.Image:
     draw, letters = ImageDraw.Draw(sheet), font(TEXT)
     for number, sample in enumerate(samples):
         left, top = GAP + number % across * width, GAP + number // across * height
-        picture = Image.fromarray(sample.image)
+        picture = Image.fromarray(enlarge(sample.image, whole_factor(sample.image, SIDE)))
         picture.thumbnail((SIDE, SIDE))
         sheet.paste(picture, (left + (SIDE - picture.width) // 2, top + (SIDE - picture.height) // 2))
         label = f" [{sample.label}]" if sample.label >= 0 else ""
