@@ -92,7 +92,8 @@ class Kid(_OnBank):
         """Return "kid" and "kid_std"; fewer images than a subset make a smaller subset, which the recipe tells."""
         from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, KEY_METRIC_KID_STD, kid_features_to_metric
 
-        made, real = self._bank.rows()
+        # Cubed products of 32-bit features lose the digits in which two sets differ: sum them as 64-bit numbers.
+        made, real = (rows.double() for rows in self._bank.rows())
         subset = min(self.SUBSET, len(made))
         if subset < 2:
             raise NotMeasuredError(f"a kernel distance needs at least 2 images, got {len(made)}")
