@@ -1,11 +1,24 @@
 """What tests of several folders share: one run through all three stages, made once."""
 
+import multiprocessing
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from muse_core.training.start import RunSummary
 from tests.training.mini import train_lean
+
+
+@pytest.fixture(scope="module", autouse=True)
+def nobody_is_left_behind() -> Iterator[None]:
+    """No process that a module's tests started outlives them: Python waits for it when everything is over."""
+    before = set(multiprocessing.active_children())
+    yield
+    left = set(multiprocessing.active_children()) - before
+    for process in left:
+        process.kill()
+    assert not left
 
 
 @pytest.fixture(scope="session")

@@ -167,7 +167,7 @@ class Batches:
 def _close(stream: weakref.ref[Generator[Batch]]) -> None:
     found = stream()
     if found is not None:
-        found.close()  # drops the loader's iterator, which ends its readers
+        found.close()
 
 
 def _unchanged(part: Any) -> Any:
@@ -207,8 +207,15 @@ def _checked(part: _Part) -> _Part:
 
 def _joined(parts: Iterator[_Part], workers: int, limit_errors: float) -> Generator[Batch]:
     """Join what the workers contribute; the loader deals their parts in turn."""
-    while True:
-        yield _batch([_checked(next(parts)) for _ in range(workers)], limit_errors)
+    try:
+        while True:
+            yield _batch([_checked(next(parts)) for _ in range(workers)], limit_errors)
+    finally:
+        # The loader ends its readers when nobody holds its iterator any more, which the traceback of an error may do
+        # until the program ends: it would wait for them then, for ever.
+        end_readers = getattr(parts, "_shutdown_workers", None)  # missing where it reads in place
+        if end_readers is not None:
+            end_readers()
 
 
 def _batch(parts: list[_Part], limit_errors: float) -> Batch:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import count as count_from
+from itertools import chain, count as count_from
 
 import numpy as np
 from numpy.typing import NDArray
 
-from muse_core.data.source import Item, Source
+from muse_core.data.source import Item, Source, reader_of
 from muse_core.errors import ExitCode, MuseError
 
 _STREAM = 0x313E5
@@ -53,10 +53,12 @@ class MixedSource:
                 yield next(streams[choice])
             within = 0
 
-    def once(self, index: int = 0, readers: int = 1) -> Iterator[Item]:
+    def once(self, index: int = 0, readers: int = 1, run: int = 1) -> Iterator[Item]:
         """Every sample of every source, one source after the other."""
-        for source in self.sources:
-            yield from source.once(index, readers)
+        # Nobody knows where in the whole a source begins before those in front of it are counted: read all, keep mine.
+        for number, item in enumerate(chain.from_iterable(source.once() for source in self.sources)):
+            if reader_of(number, readers, run) == index:
+                yield item
 
     def _choices(self, seed: int, index: int, block: int) -> NDArray[np.int64]:
         rng = np.random.default_rng([_STREAM, seed, index, block])

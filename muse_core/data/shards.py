@@ -18,6 +18,7 @@ from webdataset.shardlists import expand_urls
 from muse_core.data.decode import CAPTION_SUFFIXES, IMAGE_SUFFIXES, MASK_SUFFIX, RawSample, ShapeFilter, decode
 from muse_core.data.places import folder_of, is_address, joined, matching, name_of, open_place, read_place, refuse_pipe
 from muse_core.data.sample import Sample, Skip
+from muse_core.data.source import reader_of
 from muse_core.data.tars import read_tar
 from muse_core.errors import MuseError
 
@@ -123,13 +124,16 @@ class ShardSource:
                 )
             done = 0
 
-    def once(self, index: int = 0, readers: int = 1) -> Iterator[Sample | Skip]:
+    def once(self, index: int = 0, readers: int = 1, run: int = 1) -> Iterator[Sample | Skip]:
         """Every sample of every shard in the order of their names; of the others' samples nothing is read."""
         number = 0
         for shard in self.shards:
-            before = number
-            for item in read_shard(shard, lambda within, before=before: (before + within) % readers == index):  # type: ignore[misc]
-                if number % readers == index:
+
+            def mine(within: int, before: int = number) -> bool:
+                return reader_of(before + within, readers, run) == index
+
+            for item in read_shard(shard, mine):
+                if reader_of(number, readers, run) == index:
                     yield self._decoded(item)
                 number += 1
 

@@ -46,9 +46,14 @@ class Source(Protocol):
         """Lane `index` of `lanes` from raw sample `start` on, for ever: one item per raw sample."""
         ...
 
-    def once(self, index: int = 0, readers: int = 1) -> Iterator[Item]:
-        """Every raw sample once, in order; reader `index` of `readers` gets every `readers`-th from `index` on."""
+    def once(self, index: int = 0, readers: int = 1, run: int = 1) -> Iterator[Item]:
+        """Every raw sample once, in order; `readers` share them in turns of `run`, and this is number `index`."""
         ...
+
+
+def reader_of(number: int, readers: int, run: int = 1) -> int:
+    """Say which of `readers` reads raw sample `number`, when they take turns of `run` samples."""
+    return number // run % readers
 
 
 class SceneSource:
@@ -68,10 +73,11 @@ class SceneSource:
         for position in count_from(start):
             yield self._sample((first + lanes * position) % self._capacity)
 
-    def once(self, index: int = 0, readers: int = 1) -> Iterator[Item]:
+    def once(self, index: int = 0, readers: int = 1, run: int = 1) -> Iterator[Item]:
         """Scenes 0 to `count` of the split."""
-        for scene in range(index, self.count, readers):
-            yield self._sample(scene)
+        for scene in range(self.count):
+            if reader_of(scene, readers, run) == index:
+                yield self._sample(scene)
 
     def _sample(self, index: int) -> Sample:
         scene = scene_at(self.split, index, self.size)

@@ -5,6 +5,7 @@ Letters: B images, S side of an image.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 from muse_core.data.sample import Batch, Sample, Skips, collate
@@ -126,8 +127,8 @@ def samples(data: EvalData, tally: Tally) -> Iterator[tuple[int, Sample]]:
         MuseError: too many samples are damaged.
     """
     skips, team = Skips(), data.team
-    for number, item in enumerate(data.source.once(team.rank, team.world)):
-        position = team.rank + number * team.world
+    for number, item in enumerate(data.source.once(team.rank, team.world, data.batch_size)):
+        position = team.position(number, data.batch_size)
         if data.limit is not None and position >= data.limit:
             break
         skips.note(item)
@@ -159,20 +160,17 @@ def settle(data: EvalData, tally: Tally) -> None:
 def read(data: EvalData, progress: Progress, what: str, tally: Tally) -> Iterator[Numbered]:
     """Read the data once in batches, resized and cropped, on its device, with progress; `tally` counts.
 
+    A batch holds what is usable of `batch_size` samples that follow each other.
+
     Raises:
         MuseError: too many samples are damaged, or not one is usable.
     """
-    transform, waiting = eval_transform(data.size), list[tuple[int, Sample]]()
-    with progress.track(what, data.team.share_of(data.total)) as tracker:
-        for position, sample in samples(data, tally):
-            waiting.append((position, transform(sample)))
-            if len(waiting) == data.batch_size:
-                yield _collated(waiting, data.device)
-                tracker.advance(len(waiting))
-                waiting = []
-        if waiting:
-            yield _collated(waiting, data.device)
-            tracker.advance(len(waiting))
+    transform = eval_transform(data.size)
+    with progress.track(what, data.team.share_of(data.total, data.batch_size)) as tracker:
+        for _, turn in groupby(samples(data, tally), lambda one: one[0] // data.batch_size):
+            batch = _collated([(position, transform(sample)) for position, sample in turn], data.device)
+            yield batch
+            tracker.advance(len(batch.positions))
     settle(data, tally)
 
 

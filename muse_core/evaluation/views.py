@@ -59,7 +59,7 @@ def looks(data: EvalData, view: View, tally: Tally, progress: Progress) -> Itera
         MuseError: no usable sample, or not one with a mask.
     """
     waiting, used = list[tuple[Sample, Sample]](), 0
-    with progress.track(f"naming pixels of {data.name}", data.team.share_of(data.total)) as tracker:
+    with progress.track(f"naming pixels of {data.name}", data.team.share_of(data.total, data.batch_size)) as tracker:
         for _, sample in samples(data, tally):
             tracker.advance()
             if sample.mask is None or bool((sample.mask == UNKNOWN_MASK).all()):

@@ -151,6 +151,29 @@ def test_readers_end_with_the_process_even_while_someone_holds_the_batches() -> 
     assert (ended.returncode, ended.stdout) == (0, "2\n"), ended.stderr
 
 
+FAILED = """
+import sys
+from muse_core.data.loader import Batches
+from muse_core.data.source import SceneSource
+from muse_core.errors import MuseError
+
+def refuses(sample, rng):
+    raise MuseError("no")
+
+try:
+    for batch in Batches(SceneSource("train"), batch_size=2, lanes=2, workers=2, transform=refuses):
+        pass
+except MuseError as error:
+    sys.kept = error  # and so is its traceback, with all its frames, as a debugger or a notebook does
+print(sys.kept.what)
+"""
+
+
+def test_readers_end_with_the_process_even_while_someone_holds_the_error() -> None:
+    ended = subprocess.run([sys.executable, "-c", FAILED], capture_output=True, text=True, timeout=120)
+    assert (ended.returncode, ended.stdout) == (0, "no\n"), ended.stderr
+
+
 KILLED = """
 import multiprocessing, os, signal, time
 from muse_core.data.loader import Batches

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from muse_core.data.sample import Sample, Skip
+from muse_core.data.source import reader_of
 from muse_core.evaluation.reading import EvalData
 from muse_core.model.abilities import Attention, Features, Latents
 
@@ -28,8 +29,8 @@ class MemorySource:
         while True:
             yield from self.items
 
-    def once(self, index: int = 0, readers: int = 1) -> Iterator[Sample | Skip]:
-        yield from self.items[index::readers]
+    def once(self, index: int = 0, readers: int = 1, run: int = 1) -> Iterator[Sample | Skip]:
+        yield from (item for number, item in enumerate(self.items) if reader_of(number, readers, run) == index)
 
 
 def sample(key: int, label: int = -1, mask: np.ndarray | None = None, brightness: int = 0) -> Sample:

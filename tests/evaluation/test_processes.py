@@ -159,4 +159,18 @@ def test_the_shares_of_two_readers_are_the_whole(limit: int | None) -> None:
 
 def test_one_process_is_its_own_team() -> None:
     assert Team().gather("what it has") == ["what it has"]
-    assert Team(1, 3).share_of(10) == 3
+    assert Team().share_of(10, 4) == 10
+
+
+@pytest.mark.parametrize("total", [0, 1, 10, 23, 24, 25])
+def test_processes_take_whole_batches_in_turns(total: int) -> None:
+    team = [Team(rank, 3) for rank in range(3)]
+    shares = [[one.position(number, 4) for number in range(one.share_of(total, 4))] for one in team]
+    assert sorted(position for share in shares for position in share) == list(range(total))
+    assert shares[1][:6] == [place for place in (4, 5, 6, 7, 16, 17) if place < total]
+
+
+def test_a_batch_holds_the_same_samples_however_many_processes_there_are() -> None:
+    whole = [batch.positions for batch in read(image_data(Team()), Silent(), "", Tally())]
+    shared = [read(image_data(Split(rank, 2)), Silent(), "", Tally()) for rank in range(2)]
+    assert sorted(batch.positions for part in shared for batch in part) == whole
