@@ -41,7 +41,7 @@ ScoresFile = Annotated[
 Devices = Annotated[str | None, typer.Option("--devices", metavar="auto|cpu|mps|N|0,2", help="What to compute on.")]
 Precision = Annotated[str | None, typer.Option("--precision", metavar="auto|fp32|bf16|fp16", help="Number format.")]
 Seed = Annotated[int | None, typer.Option("--seed", help="Seed of everything random.")]
-BatchSize = Annotated[int | None, typer.Option("--batch-size", min=1, help="Images at a time, over all devices.")]
+BatchSize = Annotated[int | None, typer.Option("--batch-size", min=1, help="Images at a time, on each device.")]
 TrainLimit = Annotated[
     int | None, typer.Option("--train-limit", min=1, metavar="N", help="Learn from this many images of --data.")
 ]

@@ -7,9 +7,12 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from scipy.ndimage import distance_transform_edt
 
 from muse_core import api
+from muse_core.data.sample import Sample
 from muse_core.data.source import open_source
 from muse_core.data.writer import write_scene_shards
 from muse_core.evaluation.protocol import Scores
@@ -165,7 +168,7 @@ class Pictures:
 def _draw(tokenizer: Any, places: Places) -> Pictures:
     samples = [sample for sample, _ in zip(_samples(places), range(PICTURES), strict=False)]
     images = torch.stack([torch.tensor(sample.image) for sample in samples]).permute(0, 3, 1, 2).float() / 255
-    scenes = _scenes(tokenizer, images)
+    scenes = _scenes(tokenizer, images, [_on_an_object(sample) for sample in samples])
     size = (images.shape[-2], images.shape[-1])
     rebuilt = tokenizer.decode(tokenizer.encode(images).z, size).clamp(0, 1)
     rows = [[image.numpy(), picture.numpy()] for image, picture in zip(images, rebuilt, strict=True)]
@@ -188,7 +191,15 @@ def _samples(places: Places) -> Any:
     return (item for item in open_source(str(places.val)).once() if hasattr(item, "image"))
 
 
-def _scenes(tokenizer: Any, images: torch.Tensor) -> list[Scene]:
+def _on_an_object(sample: Sample) -> tuple[float, float]:
+    """A point (x, y) inside an object: the pixel deepest in it, or the middle where no mask tells."""
+    mask = np.ones(sample.image.shape[:2], np.uint8) if sample.mask is None else sample.mask
+    depth = distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1]
+    y, x = np.unravel_index(int(depth.argmax()), depth.shape)
+    return float(x), float(y)
+
+
+def _scenes(tokenizer: Any, images: torch.Tensor, queries: Sequence[tuple[float, float]]) -> list[Scene]:
     found, raw = tokenizer.attention(images), untouched_baseline(tokenizer)
     before = raw.attention(images) if raw else None
     teacher = api.load_teacher(tokenizer)(images, found.grid)
@@ -199,8 +210,7 @@ def _scenes(tokenizer: Any, images: torch.Tensor) -> list[Scene]:
             patches = before.patches()[index].numpy()
             maps.append(AttentionMap("encoder before MUSE", patches, before.grid, "last layer, mean of heads"))
         target = AttentionMap("teacher", teacher[index].numpy(), found.grid)
-        side = image.shape[-1]
-        scenes.append(Scene(image.numpy(), tuple(maps), target, queries=((side / 2, side / 2),)))
+        scenes.append(Scene(image.numpy(), tuple(maps), target, queries=(queries[index],)))
     return scenes
 
 

@@ -128,11 +128,14 @@ def distribution(tmp_path: Path) -> Callable[..., Path]:
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished stage-3 run, as far as files go."""
+    import torch
+
     from muse_core.model.build import ConnectorSpec, build_network
     from muse_core.model.checkpoint import CheckpointState, save_network
 
     spec = ConnectorSpec("muse", width=128, heads=4, blocks=2, latent_channels=16, inject=True, resolution=64)
     run = RunFolder.create(tmp_path_factory.mktemp("r") / "run", {}, {}, stage=3, size="tiny", steps=1)
+    torch.manual_seed(0)
     with run.checkpoint(1) as folder:
         state = CheckpointState("tiny", stage=3, step=1, spec=spec, encoder_trained=False, frozen={})
         save_network(folder, build_network("tiny", spec), None, state)
