@@ -8,6 +8,7 @@ from muse_core import api
 from muse_core.data.source import open_source
 from muse_core.errors import ExitCode, MuseError
 from muse_core.evaluation.features import ProbeData
+from muse_core.evaluation.generation import GenerationOptions, latent_shape, measure_generation
 from muse_core.evaluation.options import LinearOptions
 from muse_core.evaluation.probing import run_probe
 from muse_core.evaluation.protocol import Scores
@@ -17,6 +18,7 @@ from muse_core.evaluation.segmentation import SegmentOptions
 from muse_core.evaluation.spec import MetricSpec, ProbeContext
 from muse_core.evaluation.zeroshot import zeroshot
 from muse_core.model.abilities import abilities
+from muse_core.model.generating import load_generator
 from muse_core.progress import Progress, Silent
 from muse_core.registry import discover
 
@@ -27,7 +29,8 @@ class Ruler:
 
     data: labelled images, with masks for segmentation. train_data: what probes and heads learn from. size: shorter side
     in pixels; None for what the first tokenizer prefers. limit, train_limit: how many images. metrics: of
-    reconstruction, by name; none for all that can be measured. measures: names from `MEASURES`.
+    reconstruction, by name; none for all that can be measured. measures: names from `MEASURES`. generators: what
+    `load_generator` takes, by what the tokenizer is named as whose latents it makes.
     """
 
     data: str = "demo:val"
@@ -37,11 +40,13 @@ class Ruler:
     train_limit: int | None = None
     batch_size: int = 64
     metrics: tuple[str, ...] = ()
-    measures: tuple[str, ...] = ("eval", "zeroshot", "linear", "segment")
+    measures: tuple[str, ...] = ("eval", "generate", "zeroshot", "linear", "segment")
     classes: tuple[str, ...] | None = None
     templates: tuple[str, ...] = ("{}",)
     linear: LinearOptions = field(default_factory=LinearOptions)
     segment: SegmentOptions = field(default_factory=SegmentOptions)
+    generators: Mapping[str, str] = field(default_factory=dict)
+    generation: GenerationOptions = field(default_factory=GenerationOptions)
 
 
 @dataclass(frozen=True)
@@ -62,6 +67,7 @@ class Compared:
 class _Subject:
     """A tokenizer on its device, and how it is measured."""
 
+    where: str
     tokenizer: Any
     ruler: Ruler
     size: int
@@ -96,14 +102,21 @@ def compare(
     """
     _check(wheres, ruler)
     # Loading is checked for all of them first: a wrong path must not be found after an hour of measuring.
-    resolutions = [int(api.load_tokenizer(where, device).info.resolution) for where in wheres]
-    size = ruler.size or resolutions[0]
+    infos = {where: api.load_tokenizer(where, device).info for where in wheres}
+    size = ruler.size or int(infos[wheres[0]].resolution)
+    for where, generator in ruler.generators.items():
+        latent_shape(infos[where], load_generator(generator, device).info, size)
     return [_compared(where, ruler, size, device, progress or Silent()) for where in wheres]
 
 
 def _check(wheres: Sequence[str], ruler: Ruler) -> None:
     if not wheres:
         raise MuseError("there is nothing to compare", hint="muse compare tiny tiny-encoder", exit_code=ExitCode.USAGE)
+    strange = sorted(set(ruler.generators) - set(wheres))
+    if strange:
+        raise MuseError(
+            f"a generator is given for {', '.join(strange)}, which is not compared", exit_code=ExitCode.USAGE
+        )
     twice = sorted({where for where in wheres if list(wheres).count(where) > 1})
     if twice:
         raise MuseError(f"{', '.join(twice)} is named twice", exit_code=ExitCode.USAGE)
@@ -122,7 +135,7 @@ def _check(wheres: Sequence[str], ruler: Ruler) -> None:
 
 def _compared(where: str, ruler: Ruler, size: int, device: str, progress: Progress) -> Compared:
     tokenizer = api.load_tokenizer(where, device)
-    subject = _Subject(tokenizer, ruler, size, progress)
+    subject = _Subject(where, tokenizer, ruler, size, progress)
     found = dict(_measured(subject))
     info = tokenizer.info
     return Compared(
@@ -156,6 +169,21 @@ def _eval(subject: _Subject) -> Scores:
     known = discover("muse.metrics")
     specs: dict[str, MetricSpec] = {name: known[name].load() for name in subject.ruler.metrics or known}
     return evaluate(subject.tokenizer, subject.validation(), specs, progress=subject.progress)
+
+
+def _generate(subject: _Subject) -> Scores:
+    ruler, device = subject.ruler, str(getattr(subject.tokenizer, "device", "cpu"))
+    where = ruler.generators.get(subject.where)
+    if where is None:
+        raise MuseError("no generator was given for it (--generator TOKENIZER=NAME:PATH)")
+    return measure_generation(
+        subject.tokenizer,
+        load_generator(where, device),
+        subject.validation(),
+        subject.data(ruler.train_data, "train", ruler.train_limit),
+        ruler.generation,
+        progress=subject.progress,
+    )
 
 
 def _zeroshot(subject: _Subject) -> Scores:
@@ -199,6 +227,7 @@ def _segment(subject: _Subject) -> Scores:
 
 MEASURES: Mapping[str, tuple[tuple[str, ...], Callable[[_Subject], Scores]]] = {
     "eval": (("encodes", "decodes"), _eval),
+    "generate": (("decodes",), _generate),
     "zeroshot": (("aligns",), _zeroshot),
     "linear": (("featurizes",), _linear),
     "segment": (("featurizes",), _segment),

@@ -1,4 +1,4 @@
-"""The one discovery: installed entry points become commands, probes, metrics and tokenizers.
+"""The one discovery: installed entry points become commands, probes, metrics, tokenizers and generators.
 
 An entry point names a tiny declaration that is cheap to import; the declaration names the code. A declaration that
 cannot be loaded is kept as an error, so one broken package never takes down the rest.
@@ -18,7 +18,7 @@ from muse_core.errors import ExitCode, MuseError
 
 OWN_DISTRIBUTION = "muse-tokenizer"
 API = 1
-GROUPS = ("muse.commands", "muse.probes", "muse.metrics", "muse.tokenizers")
+GROUPS = ("muse.commands", "muse.probes", "muse.metrics", "muse.tokenizers", "muse.generators")
 
 
 @runtime_checkable
@@ -60,7 +60,7 @@ class Plugin:
 
     @property
     def kind(self) -> str:
-        """Return the word for its group: command, probe, metric or tokenizer."""
+        """Return the word for its group: command, probe, metric, tokenizer or generator."""
         return self.group.removeprefix("muse.").removesuffix("s")
 
     def load(self) -> Any:

@@ -13,10 +13,11 @@ from muse_core.errors import ExitCode, MuseError
 
 if TYPE_CHECKING:
     from muse_core.compare import Compared, Ruler
+    from muse_core.evaluation.generation import GenerationOptions
     from muse_core.settings.measuring import CompareSettings
     from muse_core.viz.comparison import Comparison, Published
 
-MEASURES = "eval,zeroshot,linear,segment"
+MEASURES = "eval,generate,zeroshot,linear,segment"
 TrainData = Annotated[
     str | None, typer.Option("--train-data", metavar="WHERE", help="What probes learn from.", show_default="demo:train")
 ]
@@ -26,6 +27,14 @@ SizePx = Annotated[
 ]
 Measure = Annotated[
     str | None, typer.Option("--measure", metavar="A,B", help=f"Of {MEASURES}.", show_default="all of them")
+]
+Generator = Annotated[
+    list[str] | None,
+    typer.Option("--generator", metavar="TOKENIZER=NAME:PATH", help="What makes its latents, for gFID; repeatable."),
+]
+Samples = Annotated[
+    int | None,
+    typer.Option("--samples", min=2, metavar="N", help="Images to generate, for gFID.", show_default="50000"),
 ]
 Folder = Annotated[
     Path | None,
@@ -40,6 +49,8 @@ def compare(
     train_data: TrainData = None,
     size_px: SizePx = None,
     measure: Measure = None,
+    generator: Generator = None,
+    samples: Samples = None,
     limit: Limit = None,
     train_limit: TrainLimit = None,
     batch_size: BatchSize = None,
@@ -63,10 +74,12 @@ def compare(
         "train_limit": train_limit,
     }
     flags |= {"batch_size": batch_size, "devices": devices, "measures": measure.split(",") if measure else None}
+    flags |= {"generators": generator or None, "samples": samples}
     settings, _ = resolve_as(CompareSettings, "compare", flags, sets, config)
     if out_dir is not None:
         refuse_full(out_dir, overwrite)
-    found = measure_all(tokenizers, ruler(settings), device=pick_device(settings.devices), progress=out.progress())
+    rule, device = ruler(settings, tokenizers), pick_device(settings.devices)
+    found = measure_all(tokenizers, rule, device=device, progress=out.progress())
     comparison = as_comparison(found)
     if out_dir is not None:
         write(found, comparison, out_dir)
@@ -74,7 +87,7 @@ def compare(
     out.result(document(found, comparison), in_words(comparison))
 
 
-def ruler(settings: "CompareSettings") -> "Ruler":
+def ruler(settings: "CompareSettings", tokenizers: list[str]) -> "Ruler":
     """Collect what all are measured by."""
     from muse_cli.tokenizer import data_or_demo
     from muse_core.compare import Ruler
@@ -95,7 +108,45 @@ def ruler(settings: "CompareSettings") -> "Ruler":
         templates=tuple(named_templates(settings.templates)),
         linear=LinearOptions(epochs=settings.probe_epochs, least_steps=settings.probe_steps),
         segment=SegmentOptions(labels=settings.label_rule, epochs=settings.segment_epochs),
+        generators=dict(generator_of(one, tokenizers) for one in settings.generators),
+        generation=generation(settings),
     )
+
+
+def generation(settings: "CompareSettings") -> "GenerationOptions":
+    """Collect how samples are drawn for gFID."""
+    from muse_core.evaluation.generation import GenerationOptions
+    from muse_core.model.generating import Sampling
+
+    sampling = Sampling(
+        points=settings.sample_points,
+        shift=settings.sample_shift,
+        guidance=settings.guidance,
+        guidance_channels=settings.guidance_channels,
+        guidance_start=settings.guidance_start,
+    )
+    reference = None if settings.reference == "self" else Path(settings.reference).expanduser()
+    return GenerationOptions(settings.samples, sampling, settings.sample_seed, reference)
+
+
+def generator_of(text: str, tokenizers: list[str]) -> tuple[str, str]:
+    """Read TOKENIZER=NAME:PATH; the tokenizer is told as it was typed, or by its name alone where only one has that.
+
+    Raises:
+        MuseError: it has no such form, or names no tokenizer that is compared, or several.
+    """
+    typed = next((where for where in tokenizers if text.startswith(f"{where}=")), None)
+    name, _, generator = text.partition("=")
+    meant = [typed] if typed else [where for where in tokenizers if where.partition(":")[0] == name]
+    if typed:
+        generator = text.removeprefix(f"{typed}=")
+    if not generator or len(meant) != 1:
+        raise MuseError(
+            f"--generator {text} does not name one of the tokenizers that are compared, and what makes its latents",
+            hint=f"--generator {tokenizers[0]}=lightningdit:PATH",
+            exit_code=ExitCode.USAGE,
+        )
+    return meant[0], generator
 
 
 def refuse_full(folder: Path, overwrite: bool) -> None:

@@ -21,11 +21,12 @@ class Kind(StrEnum):
     PROBES = "probes"
     METRICS = "metrics"
     TOKENIZERS = "tokenizers"
+    GENERATORS = "generators"
 
 
 def ls(kind: Annotated[Kind | None, typer.Argument(help="What to list; everything if left out.")] = None) -> None:
-    """List runs, sizes, stages, presets, probes, metrics or tokenizers."""
-    kinds = [kind] if kind else [Kind.SIZES, Kind.STAGES, Kind.PROBES, Kind.METRICS, Kind.TOKENIZERS, Kind.RUNS]
+    """List runs, sizes, stages, presets, probes, metrics, tokenizers or generators."""
+    kinds = [kind] if kind else OVERVIEW
     found = {str(chosen): LISTINGS[chosen]() for chosen in kinds}
     sections = [section(name, rows, titled=kind is None) for name, rows in found.items()]
     out.result(found, "\n\n".join(sections))
@@ -137,6 +138,15 @@ def tokenizers() -> list[Row]:
     ]
 
 
+OVERVIEW = [
+    Kind.SIZES,
+    Kind.STAGES,
+    Kind.PROBES,
+    Kind.METRICS,
+    Kind.TOKENIZERS,
+    Kind.GENERATORS,
+    Kind.RUNS,
+]
 LISTINGS: Mapping[Kind, Callable[[], list[Row]]] = {
     Kind.RUNS: runs,
     Kind.SIZES: sizes,
@@ -145,4 +155,5 @@ LISTINGS: Mapping[Kind, Callable[[], list[Row]]] = {
     Kind.PROBES: lambda: plugins_of("muse.probes"),
     Kind.METRICS: lambda: plugins_of("muse.metrics"),
     Kind.TOKENIZERS: tokenizers,
+    Kind.GENERATORS: lambda: plugins_of("muse.generators"),
 }

@@ -60,7 +60,7 @@ class PerImage:
 
 
 class Frechet:
-    """Frechet distance between the features of reconstructions and those of originals, or a reference file's."""
+    """Frechet distance between the features of what was made and those of originals, or a reference file's."""
 
     def __init__(self, name: str, extractor: Extractor, tap: str, reference: Path | None = None) -> None:
         self._name = name
@@ -68,6 +68,16 @@ class Frechet:
         self.tap = tap
         self._reference = None if reference is None else read_reference(reference, extractor.name, tap)
         self._original, self._reconstruction = Moments(), Moments()
+
+    def named(self, name: str) -> "Frechet":
+        """Return an empty one of another name, with the same extractor and reference."""
+        other = Frechet(name, self.extractor, self.tap)
+        other._reference = self._reference
+        return other
+
+    def add(self, images: Tensor, *, made: bool) -> None:
+        """Add uint8 images (B, 3, H, W) that belong to no pair: made ones, or real ones."""
+        (self._reconstruction if made else self._original).add(self.extractor(images)[self.tap])
 
     def update(self, pairs: Pairs) -> None:
         """Add the features of the next pairs."""

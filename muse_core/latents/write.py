@@ -23,9 +23,9 @@ from muse_core.data.transforms import eval_transform
 from muse_core.errors import ExitCode, MuseError
 from muse_core.files import read_json, write_json
 from muse_core.latents.members import Format, members_of
-from muse_core.latents.stats import STATS_NAME, LatentStats, Moments
 from muse_core.latents.units import Unit, units_of
 from muse_core.model.abilities import Encodes
+from muse_core.model.latent_stats import STATS_NAME, LatentStats, Moments
 
 JOB_NAME = "job.json"
 PARTS = "parts"

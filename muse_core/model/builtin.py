@@ -38,6 +38,20 @@ class TokenizerSpec:
     api: int = API
 
 
+@dataclass(frozen=True)
+class GeneratorSpec:
+    """Announces a generator of latents.
+
+    help: one sentence. target: "package.module:function" called with (path or None, device); it returns a
+    `muse_core.model.generating.Generates`. licence: of the weights.
+    """
+
+    help: str
+    target: str
+    licence: str = ""
+    api: int = API
+
+
 _PAPER = "MUSE paper, main table"
 _MUSE = "MUSE (1B), not this tokenizer"
 MUSE_PUBLISHED = (

@@ -18,13 +18,12 @@ class MeasureSettings(Section):
     data: str | None = Field(None, description=DATA)
     limit: Positive | None = Field(None, description="use this many images; the score is marked partial")
     batch_size: Positive = Field(64, description="images at a time")
-    devices: str = Field("auto", description=DEVICES)
+    devices: str = Field("auto", description=SHARED)
 
 
 class EvalSettings(MeasureSettings):
     """Settings of `muse eval`."""
 
-    devices: str = Field("auto", description=SHARED)
     size_px: Positive | None = Field(None, description="shorter side in pixels; empty: the tokenizer's own size")
     reference: str = Field("self", description="npz with mu and sigma for Frechet distances; self: the originals")
     metrics: tuple[str, ...] = Field((), description="names from `muse ls metrics`; empty: all that can be measured")
@@ -45,7 +44,6 @@ class ZeroshotSettings(MeasureSettings):
 class ProbeSettings(MeasureSettings):
     """Settings that all probes share."""
 
-    devices: str = Field("auto", description=SHARED)
     train_data: str | None = Field(None, description="what a probe learns from; empty: demo:train")
     train_limit: Positive | None = Field(None, description="learn from this many images")
 
@@ -78,9 +76,20 @@ class CompareSettings(ProbeSettings):
     """Settings of `muse compare`."""
 
     size_px: Positive | None = Field(None, description="shorter side in pixels; empty: the first tokenizer's own size")
-    measures: tuple[Literal["eval", "zeroshot", "linear", "segment"], ...] = Field(
-        ("eval", "zeroshot", "linear", "segment"), min_length=1, description="what is measured"
+    measures: tuple[Literal["eval", "generate", "zeroshot", "linear", "segment"], ...] = Field(
+        ("eval", "generate", "zeroshot", "linear", "segment"), min_length=1, description="what is measured"
     )
+    generators: tuple[str, ...] = Field((), description="for gFID: TOKENIZER=NAME:PATH, from `muse ls generators`")
+    samples: Positive = Field(50_000, description="images to generate, as many of each class as of any other")
+    sample_points: Annotated[int, Field(gt=1)] = Field(250, description="times from noise to data, both ends included")
+    sample_shift: float = Field(0.3, gt=0, description="below 1 more of them lie near the noise; VTP's authors: 0.075")
+    sample_seed: int = Field(0, ge=0, description="of the noise")
+    guidance: float = Field(1.0, ge=0, description="away from no class; 1 for none")
+    guidance_channels: Positive | None = Field(
+        None, description="it acts on the first so many; empty: all; LightningDiT's authors: 3"
+    )
+    guidance_start: float = Field(0.0, ge=0, le=1, description="it acts from this time on, 0 being noise")
+    reference: str = Field("self", description="npz with mu and sigma for gFID; self: the images of the data")
     metrics: tuple[str, ...] = Field((), description="of eval, from `muse ls metrics`; empty: all that can be measured")
     classes: str | None = Field(None, description="imagenet, or a file of class names; empty: those of the data")
     templates: str = Field("plain", description="plain, openai, simple, or a file of sentences with {} for the class")

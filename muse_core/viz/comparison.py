@@ -19,6 +19,8 @@ MEASURED = (
     ("eval", "psnr"),
     ("eval", "ssim"),
     ("eval", "lpips"),
+    ("generate", "gfid"),
+    ("generate", "gfd-tiny-clip"),
     ("zeroshot", "top1"),
     ("probe linear", "top1"),
     ("segment", "miou"),
@@ -26,8 +28,15 @@ MEASURED = (
 """What the table shows of all scores, in this order."""
 
 _TITLES = {("zeroshot", "top1"): "zero-shot", ("probe linear", "top1"): "linear probe", ("segment", "miou"): "mIoU"}
-_MEASURE_OF = {"eval": "eval", "zeroshot": "zeroshot", "probe linear": "linear", "segment": "segment"}
-_PUBLISHED = {"gfid": MetricLook("gFID", "lower", digits=2), "zeroshot": look_of("top1"), "linear": look_of("top1")}
+_PAPERS = ("rfid", "gfid")
+_MEASURE_OF = {
+    "eval": "eval",
+    "generate": "generate",
+    "zeroshot": "zeroshot",
+    "probe linear": "linear",
+    "segment": "segment",
+}
+_PUBLISHED = {"zeroshot": look_of("top1"), "linear": look_of("top1")}
 _PUBLISHED_TITLES = {"gfid": "gFID", "zeroshot": "zero-shot", "linear": "linear probe", "miou": "mIoU"}
 
 
@@ -133,9 +142,11 @@ class Comparison:
         return tuple(found)
 
     def _expected(self, command: str, metric: str) -> bool:
-        """Say whether a column without numbers is shown: rFID, which every paper has, and measures that all lack."""
-        if command == "eval":
-            return metric == "rfid" and any(metric in s.not_measured for e in self.entries for s in e.scores)
+        """Say whether a column without numbers is shown: rFID and gFID, which papers have, and what all lack."""
+        if metric in _PAPERS and any(metric in s.not_measured for e in self.entries for s in e.scores):
+            return True
+        if command == "eval" or metric == "gfd-tiny-clip":
+            return False
         return all(_MEASURE_OF[command] in entry.missing for entry in self.entries)
 
     def cells(self, entry: Entry) -> tuple[str, ...]:
@@ -171,7 +182,7 @@ def to_markdown(comparison: Comparison) -> str:
 
 APART = (
     "Other people's protocols: compare them with nothing above, and with each other only where the protocol agrees. "
-    "gFID is only ever theirs: it needs a generator, and none is trained here."
+    "Their gFID is that of a generator which they trained."
 )
 PUBLISHED_HEADS = ("model", "metric", "value", "source", "protocol")
 

@@ -42,6 +42,8 @@ _KNOWN = {
     "ssim": MetricLook("SSIM", "higher", rank=7),
     "rfid": MetricLook("rFID", "lower", digits=2, rank=2),
     "fd-tiny-clip": MetricLook("FD tiny-CLIP", "lower", rank=3),
+    "gfid": MetricLook("gFID", "lower", digits=2, rank=2),
+    "gfd-tiny-clip": MetricLook("gFD tiny-CLIP", "lower", rank=3),
     "lpips": MetricLook("LPIPS", "lower", rank=8),
     "top1": MetricLook("top-1 accuracy", "higher", percent=True, rank=4),
     "top5": MetricLook("top-5 accuracy", "higher", percent=True),
@@ -55,6 +57,7 @@ _LOWER = ("kl", "fid", "fd", "kid", "lpips", "mse", "loss", "error", "distance")
 _HIGHER = ("psnr", "ssim", "top", "acc", "auc", "iou", "agreement", "precision", "recall", "score")
 _COMMANDS = {
     "eval": "Reconstruction",
+    "generate": "Generation",
     "zeroshot": "Zero-shot classification",
     "probe linear": "Linear probe",
     "probe topology": "Attention structure",

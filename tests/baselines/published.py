@@ -166,6 +166,18 @@ def openclip(folder: Path) -> Path:
     return folder
 
 
+def lightningdit(folder: Path) -> Path:
+    """The authors' checkpoint: averaged weights beside those of the last step, both as parallel training names them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    averaged = reference.weights("lightningdit") | {"pos_embed": reference.outputs("lightningdit")["pos_embed"]}
+    averaged["feat_rope.freqs_cos"] = reference.outputs("lightningdit")["rope_cos"]
+    averaged = {f"module.{key}": value for key, value in averaged.items()}
+    last = {key: torch.zeros_like(value) for key, value in averaged.items()}
+    torch.save({"model": last, "ema": averaged, "opt": {"state": {}}}, folder / "lightningdit.pt")
+    _write_json(folder / "config.json", {"num_heads": reference.config("lightningdit")["num_heads"]})
+    return folder / "lightningdit.pt"
+
+
 WRITERS: Mapping[str, Callable[[Path], Path]] = {
     "vqgan": vqgan,
     "llamagen-vq": llamagen_vq,

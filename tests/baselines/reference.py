@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 FOLDER = Path(__file__).parents[1] / "fixtures" / "baselines"
-SYSTEMS = ("vavae", "vqgan", "unilip", "vtp_rms", "vtp_ln", "internvit", "dinov3")
+SYSTEMS = ("vavae", "vqgan", "unilip", "vtp_rms", "vtp_ln", "internvit", "dinov3", "lightningdit")
 _GAINS = {"weight", "ls1", "ls2", "gamma", "lambda1", "lambda_1", "lambda_2"}
 
 
@@ -53,6 +53,12 @@ def weight(key: str, shape: tuple[int, ...]) -> Tensor:
 def weights(system: str) -> dict[str, Tensor]:
     """All weights of a system under their published names."""
     return {key: weight(key, tuple(shape)) for key, shape in entry(system)["keys"].items()}
+
+
+def noise(system: str, name: str) -> Tensor:
+    """Draw an input of the kind `normal`."""
+    told = entry(system)["inputs"][name]
+    return torch.randn(told["shape"], generator=_generator("input." + told["name"]))
 
 
 def image(system: str, name: str) -> Tensor:

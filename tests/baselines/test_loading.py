@@ -11,12 +11,12 @@ import torch
 from diffusers import AutoencoderDC
 from muse_baselines import vtp as vtp_module
 from muse_baselines.convolutional_keys import from_llamagen, library_names
-from muse_baselines.stats import LatentStats
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from muse_core.errors import ExitCode, MuseError
 from muse_core.model.abilities import abilities
+from muse_core.model.latent_stats import LatentStats
 from muse_core.model.load import load_tokenizer
 from muse_core.registry import discover
 from tests.baselines import published, reference
@@ -102,7 +102,7 @@ def test_a_posterior_is_sampled_when_asked(rival: Load) -> None:
 
 def test_a_scale_is_the_same_thing_as_statistics() -> None:
     z = torch.randn(1, 4, 2, 2)
-    torch.testing.assert_close(LatentStats.from_scale(0.3611, 0.1159).normalise(z), (z - 0.1159) * 0.3611)
+    torch.testing.assert_close(LatentStats.from_scale(0.3611, 0.1159).normalize(z), (z - 0.1159) * 0.3611)
 
 
 def test_openclip_is_open_clip(rival: Load, tmp_path: Path) -> None:

@@ -56,6 +56,38 @@ def test_one_of_one_name_is_told_by_what_was_typed(muse: Muse, tmp_path: Path) -
     assert document["published"][0]["source"] == "open_clip, results table"
 
 
+def test_gfid_of_the_one_that_has_a_generator(muse: Muse, tmp_path: Path) -> None:
+    va_vae = published.write("va-vae", tmp_path / "va-vae")
+    generator = f"lightningdit:{published.lightningdit(tmp_path / 'dit')}"
+    ended = muse(
+        "compare", "tiny", va_vae, "tiny-encoder", "--generator", f"va-vae={generator}", "--samples", "12",
+        "--set", "sample_points=3", *SHORT, "--measure", "generate", "--size-px", "64", "--json",
+    )  # fmt: skip
+    assert ended.code == 0, ended.err
+    tiny, rival, encoder = ended.json["measured"]
+    assert rival["table"]["generate gfd-tiny-clip"]["value"] > 0
+    assert "Inception" in rival["scores"][0]["not_measured"]["gfid"]
+    assert "latents normalised by the statistics beside the tokenizer" in rival["scores"][0]["notes"]
+    assert "--generator TOKENIZER=NAME:PATH" in tiny["missing"]["generate"]
+    assert encoder["missing"]["generate"] == "not supported: it has no decoder"
+
+
+def test_without_a_generator_the_gfid_column_says_so(muse: Muse) -> None:
+    ended = muse("compare", "tiny", *SHORT, "--measure", "generate")
+    assert "gFID" in ended.out.splitlines()[0]
+    assert "gFID: no generator was given for it" in ended.out
+
+
+def test_a_generator_that_fits_nothing_is_refused_before_anything_is_measured(muse: Muse, tmp_path: Path) -> None:
+    generator = f"lightningdit:{published.lightningdit(tmp_path / 'dit')}"
+    unknown = muse("compare", "tiny", *SHORT, "--generator", f"vqgan={generator}")
+    assert (unknown.code, "does not name one of the tokenizers" in unknown.err) == (ExitCode.USAGE, True)
+    other = muse("compare", "tiny", *SHORT, "--generator", f"tiny={generator}")
+    assert (other.code, "makes 8 channels on 4 x 4 cells" in other.err) == (ExitCode.FILE, True)
+    absent = muse("compare", "tiny", *SHORT, "--generator", "tiny=lightningdit:none.pt")
+    assert (absent.code, "none.pt" in absent.err) == (ExitCode.FILE, True)
+
+
 def test_what_cannot_be_compared_is_refused_before_anything_is_measured(muse: Muse, tmp_path: Path) -> None:
     twice = muse("compare", "tiny", "tiny", *SHORT)
     assert (twice.code, "named twice" in twice.err) == (ExitCode.USAGE, True)

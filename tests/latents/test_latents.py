@@ -18,9 +18,9 @@ from muse_core.data.writer import write_scene_shards
 from muse_core.errors import MuseError
 from muse_core.latents import write as writing
 from muse_core.latents.members import read_latents
-from muse_core.latents.stats import LatentStats, Moments
 from muse_core.latents.team import write_latents
 from muse_core.latents.write import LatentJob
+from muse_core.model.latent_stats import LatentStats, Moments
 from muse_core.model.load import load_tokenizer
 from tests.cli.conftest import Muse, muse as muse
 

@@ -152,7 +152,7 @@ def _why_unread(error: Exception) -> str:
     return f"cannot be read as tensors: {(str(error) or type(error).__name__).splitlines()[0]}"
 
 
-WRAPPERS = ("ema_model", "model", "state_dict")
+WRAPPERS = ("ema_model", "ema", "model", "state_dict")
 """Under which names a training script may keep its flat dict, the averaged weights first."""
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from muse_core.errors import ExitCode, MuseError
 from muse_core.files import read_json
+from muse_core.model.latent_stats import PUBLISHED_NAME
 from muse_core.model.weights.parts import weights_folder
 from muse_core.model.weights.reading import LazyTensors, open_tensors
 
@@ -20,7 +21,7 @@ _PREFERRED = (
     "open_clip_pytorch_model.bin",
 )
 _ENDINGS = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
-_BESIDE = ("latents_stats.pt",)
+_BESIDE = (PUBLISHED_NAME,)
 """Files with such an ending that are no weights."""
 
 

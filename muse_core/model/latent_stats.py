@@ -1,4 +1,4 @@
-"""Count, mean and standard deviation of each latent channel, gathered in one pass that stays exact.
+"""Count, mean and standard deviation of each latent channel: gathered in one exact pass, or read from a file.
 
 Letters: B images, C latent channels, h x w tokens.
 """
@@ -17,8 +17,11 @@ from torch import Tensor
 
 from muse_core.errors import MuseError
 from muse_core.files import read_json
+from muse_core.model.weights.reading import open_tensors
 
 STATS_NAME = "latents_stats.json"
+PUBLISHED_NAME = "latents_stats.pt"
+"""What the authors of VA-VAE call theirs."""
 
 Channels = NDArray[np.float64]
 
@@ -60,7 +63,8 @@ class Moments:
 class LatentStats:
     """What a generator normalises latents with; it lies beside them and never acts inside `encode`.
 
-    count: values of each channel. mean, std: one number per channel; std divides by count.
+    count: values of each channel, 0 where nobody tells. mean, std: one number per channel, or one for all; std divides
+    by count.
     """
 
     count: int
@@ -85,6 +89,40 @@ class LatentStats:
             return cls(int(document["count"]), tuple(document["mean"]), tuple(document["std"]))
         except (KeyError, TypeError, ValueError) as error:
             raise MuseError(f"{folder / STATS_NAME} does not hold statistics of latents: {error}") from None
+
+    @classmethod
+    def from_scale(cls, scale: float, shift: float = 0.0) -> LatentStats:
+        """Read the config of SD-VAE and its like: normalised latents are (z - shift) * scale."""
+        return cls(0, (shift,), (1 / scale,))
+
+    @classmethod
+    def from_file(cls, path: Path) -> LatentStats:
+        """Read a file of `mean` and `std`, each (1, C, 1, 1), as VA-VAE and VTP publish it.
+
+        Raises:
+            MuseError: it is missing, holds more than tensors, lacks one of the two, or has more than one per channel.
+        """
+        tensors = open_tensors(path, "latent statistics")
+        if not {"mean", "std"} <= set(tensors):
+            raise tensors.refuse("holds no mean and std")
+        mean, std = (tuple(tensors[name].double().flatten().tolist()) for name in ("mean", "std"))
+        if len(mean) != len(std) or any(max(tensors.shapes[name]) != len(mean) for name in ("mean", "std")):
+            raise tensors.refuse("does not hold one mean and one std per channel")
+        return cls(0, mean, std)
+
+    @classmethod
+    def beside(cls, place: Path) -> LatentStats | None:
+        """Read the statistics that lie in a folder, or in that of a file; None where none do.
+
+        Raises:
+            MuseError: they are damaged.
+        """
+        if not place.exists():
+            return None
+        folder = place if place.is_dir() else place.parent
+        if (folder / PUBLISHED_NAME).is_file():
+            return cls.from_file(folder / PUBLISHED_NAME)
+        return cls.read(folder) if (folder / STATS_NAME).is_file() else None
 
     def normalize(self, z: Tensor) -> Tensor:
         """Bring latents (..., C, h, w) to mean 0 and deviation 1 in each channel."""
