@@ -4,7 +4,7 @@ Letters: B images, N tokens, D width, H heads, C = D / H.
 """
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 from einops import rearrange
@@ -15,6 +15,7 @@ from muse_core.model.rotary import Rotary
 from muse_core.model.routing import Routing
 
 EPS = 1e-6
+SemanticInput = Literal["normalized", "raw"]
 
 
 @dataclass(frozen=True)
@@ -84,11 +85,15 @@ class SynergisticBlock(nn.Module):
     """One block of layout `muse`: three streams whose losses meet in no weight of the block.
 
     The texture stream takes the other two as given: it is mixed by their attention and adds their anchor, both
-    behind a stop-gradient. `gate` starts at 0, so that an untrained anchor pollutes nothing.
+    behind a stop-gradient. `gate` starts at 0, so that an untrained anchor pollutes nothing. `semantic_input` says
+    whether the anchor reads n(r), as the structure does, or r itself, as the public code has it.
     """
 
-    def __init__(self, width: int, heads: int, inject: bool = True) -> None:
+    def __init__(
+        self, width: int, heads: int, inject: bool = True, semantic_input: SemanticInput = "normalized"
+    ) -> None:
         super().__init__()
+        self.semantic_input = semantic_input
         self.topology = Topology(width, heads)
         self.semantic = nn.Linear(width, width, bias=False)
         self.texture = nn.Linear(width, width, bias=False)
@@ -98,9 +103,11 @@ class SynergisticBlock(nn.Module):
 
     def forward(self, x: Tensor, origin: Tensor, routing: Routing, rotary: Rotary) -> BlockOutput:
         """Run the three streams on x (B, N, D); `origin` (B, N, D) is the adapter's output."""
-        read = normalize(routing.read(x, origin))  # B N D
+        raw = routing.read(x, origin)
+        read = normalize(raw)  # B N D
         attention = self.topology(read, rotary)  # B H N N  taught by the structure teacher
-        anchor: Tensor = self.semantic(read)  # B N D    taught by the captions
+        meant = read if self.semantic_input == "normalized" else raw
+        anchor: Tensor = self.semantic(meant)  # B N D    taught by the captions
 
         values = self.texture(normalize(x))  # B N D    taught by the pixels
         if self.gate is not None:

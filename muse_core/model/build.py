@@ -11,6 +11,7 @@ from torch import nn
 from transformers import InternVLVisionModel
 
 from muse_core.model.architecture import Architecture, without_weights
+from muse_core.model.block import SemanticInput
 from muse_core.model.connector import Connector, Layout
 from muse_core.model.decoder import PixelDecoder
 from muse_core.model.encoder import VisionEncoder
@@ -29,6 +30,7 @@ class ConnectorSpec:
     latent_channels: int
     inject: bool
     resolution: int
+    semantic_input: SemanticInput = "normalized"  # checkpoints from before it was a choice do not name it
 
 
 def build_network(size: str, spec: ConnectorSpec) -> MuseNetwork:
@@ -83,5 +85,6 @@ def _assemble(
         caption_width=caption_width,
         layout=spec.layout,
         inject=spec.inject,
+        semantic_input=spec.semantic_input,
     )
     return MuseNetwork(encoder, connector, PixelDecoder(decoder, spec.latent_channels, decoder_channels))

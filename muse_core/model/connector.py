@@ -11,7 +11,7 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional
 
-from muse_core.model.block import EPS, ReleasedBlock, SynergisticBlock
+from muse_core.model.block import EPS, ReleasedBlock, SemanticInput, SynergisticBlock
 from muse_core.model.rotary import Rotary, axial_rotary, raster_rotary
 from muse_core.model.routing import Routing
 
@@ -64,6 +64,7 @@ class Connector(nn.Module):
         caption_width: int,
         layout: Layout = "muse",
         inject: bool = True,
+        semantic_input: SemanticInput = "normalized",
         fold_side: int = 2,
     ) -> None:
         super().__init__()
@@ -74,7 +75,7 @@ class Connector(nn.Module):
         self.caption_width = caption_width
         self.adapter = nn.Sequential(nn.RMSNorm(folded, eps=EPS), nn.Linear(folded, width, bias=False), nn.GELU())
         self.blocks = nn.ModuleList(
-            SynergisticBlock(width, heads, inject) if layout == "muse" else ReleasedBlock(width, heads)
+            SynergisticBlock(width, heads, inject, semantic_input) if layout == "muse" else ReleasedBlock(width, heads)
             for _ in range(blocks)
         )
         self.to_latent = nn.Linear(width, latent_channels)

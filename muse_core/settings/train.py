@@ -35,6 +35,9 @@ class ModelSettings(Section):
     blocks: Positive = 6
     latent_channels: Positive = 32
     inject: bool = Field(True, description="add the semantic anchor to the texture values, behind a stop-gradient")
+    semantic_input: Literal["normalized", "raw"] = Field(
+        "normalized", description="what the anchor of layout muse reads: the block's input over its rms, or as it is"
+    )
     resolution: Positive = Field(224, description="training size in pixels")
 
     @model_validator(mode="after")

@@ -45,6 +45,7 @@ def spec_of(settings: TrainSettings) -> ConnectorSpec:
         latent_channels=model.latent_channels,
         inject=model.inject,
         resolution=model.resolution,
+        semantic_input=model.semantic_input,
     )
 
 

@@ -1,0 +1,369 @@
+"""The page that the ablation writes: what was run, every number with its spread, the decision, each claim judged."""
+
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from ablation_factors import BY_NAME, CONFIGURATIONS, FACTORS, PAPER, QUANTITIES, Quantity
+from ablation_rule import ENOUGH, Effect, Results, decision, qualifies
+
+from muse_core.files import write_atomically
+from muse_core.machine import environment
+from muse_core.settings.presets import STAGES, preset
+
+Conflicts = Mapping[str, Mapping[int, Any]]
+
+
+class Lengths(Protocol):
+    """How much of everything was done."""
+
+    @property
+    def train(self) -> int: ...  # noqa: D102
+    @property
+    def images(self) -> int: ...  # noqa: D102
+    @property
+    def probe(self) -> int: ...  # noqa: D102
+    @property
+    def decoded(self) -> int | None: ...  # noqa: D102
+    @property
+    def epochs(self) -> int: ...  # noqa: D102
+    def steps_of(self, stage: int) -> int: ...  # noqa: D102
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One thing that somebody says: `better` is ahead of `worse` in these quantities."""
+
+    text: str
+    better: str
+    worse: str
+    quantities: tuple[str, ...]
+
+
+PAPERS = (
+    Claim(
+        "Keeping the streams apart beats joint training, in pixels and in meaning",
+        PAPER,
+        "joint",
+        ("psnr", "fd", "zeroshot", "linear", "miou"),
+    ),
+    Claim(
+        "Structure comes first: opening the routes only in stage 3 is better",
+        PAPER,
+        "open",
+        ("psnr", "zeroshot", "miou"),
+    ),
+    Claim(
+        "Attention that learns a teacher's structure helps pixels and meaning",
+        PAPER,
+        "no-topology",
+        ("psnr", "fd", "zeroshot", "linear", "miou", "auc"),
+    ),
+    Claim("Every block should meet the teacher", PAPER, "last-block", ("psnr", "zeroshot", "miou", "kl", "auc")),
+    Claim("The anchor, mixed into the texture, helps", PAPER, "not-injected", ("psnr", "fd", "zeroshot", "miou")),
+    Claim(
+        "Under provoked conflict, keeping the streams apart helps",
+        "stress",
+        "stress-joint",
+        ("psnr", "zeroshot", "miou"),
+    ),
+)
+PROTOTYPES = (
+    Claim(
+        "Reconstruction is best without topology (attention at its random start)",
+        "no-topology",
+        PAPER,
+        ("psnr", "ssim", "fd"),
+    ),
+    Claim("The same, attention learning from pixels", "joint-no-topology", "joint", ("psnr", "ssim", "fd")),
+    Claim("Topology on the last block only segments best", "last-block", PAPER, ("miou",)),
+    Claim("So does the public code's variant", "released", PAPER, ("miou",)),
+    Claim("Correcting the injection moves PSNR and leaves mIoU", PAPER, "not-injected", ("psnr", "miou")),
+)
+WORDS = {"ahead": "shows", "behind": "**the opposite shows**", "level": "does not show"}
+
+
+INTRODUCTION = """# One factor at a time: what decides tiny's defaults
+
+Written by `python benchmarks/ablation.py`. Size tiny, on 64 x 64 scenes, one CPU thread a run. All
+configurations have the same parts, the same {train:,} training scenes in the same order per seed, and {steps}
+steps in stages 1 to 3, by the same measurements. Only the scenes are shared: every configuration trains its own
+stage 1. Measured on {images:,} held-out scenes; linear probe and segmentation head learn from {probe:,}
+training scenes, the head in {epochs} passes. {short} Numbers are means over seeds, with the smallest and
+largest in brackets.
+"""
+
+SHORT = """These are **short runs**: tiny's own recipe has {own} steps{decoded}. Compare the rows with each other, not
+with [tiny-results.md](tiny-results.md); what needs a longer training to show is not seen here."""
+
+SUPERVISED = """**Partly supervised.** The structure teacher was trained **with masks**. mIoU, topology KL and
+object AUC of a run with topology therefore contain supervision that `no-topology` and `joint-no-topology` never
+had; among runs with topology they compare fairly.
+"""
+
+RULE = """## The rule and its decision
+
+Fixed in `benchmarks/ablation_rule.py` before any run: tiny leaves the paper's default only if mIoU gains more
+than 2 standard errors while PSNR and zero-shot lose less than 2; 1b and 3b keep the paper's. Factors were
+varied one at a time, so at most one is taken. The standard error of a difference is the deviation between
+seeds, pooled over the paper's default and the seven factors, times the root of the summed inverse counts; all
+runs are measured on the same scenes. Gains are positive where the factor is better (for FD and KL: lower);
+shares are in points; bold is beyond 2 standard errors. Of so many comparisons about one in twenty is bold by
+chance.
+"""
+
+CONFLICT = """## Do the losses pull apart?
+
+`muse probe conflict` on finished stage-3 tokenizers: cosines of the gradients of two losses, 0 where they do
+not interfere, negative where they pull apart. `stress` and `stress-joint` are **meant to provoke conflict**: a
+connector a quarter as wide and a contrastive weight twenty to forty times as large. They recommend nothing.
+Under `strict` and `open`, "disjoint" inside the blocks is a property of the design and no finding; the two
+right-hand columns are of the routing as trained.
+"""
+
+
+def shown(values: Sequence[float], quantity: Quantity) -> str:
+    """Return the mean, and the smallest and largest where there are several."""
+    form = quantity.form.format
+    if len(values) < 2:
+        return form(values[0]) if values else "not run"
+    return f"{form(statistics.mean(values))} ({form(min(values))} to {form(max(values))})"
+
+
+def numbers(results: Results, raw: Mapping[str, float]) -> Iterator[str]:
+    """Yield the table of all numbers."""
+    yield "| configuration | runs | " + " | ".join(quantity.title for quantity in QUANTITIES) + " |"
+    yield "|---|--:|" + "--:|" * len(QUANTITIES)
+    for one in CONFIGURATIONS:
+        cells = [shown(results.values(one.name, quantity.name), quantity) for quantity in QUANTITIES]
+        yield f"| `{one.name}` | {len(results.runs.get(one.name, {}))} | " + " | ".join(cells) + " |"
+    cells = [shown([raw[quantity.name]], quantity) if quantity.name in raw else "" for quantity in QUANTITIES]
+    yield "| the encoder before MUSE | | " + " | ".join(cells) + " |"
+    spreads = [results.spread(quantity.name) for quantity in QUANTITIES]
+    cells = [
+        amount(spread, quantity) if spread is not None else ""
+        for spread, quantity in zip(spreads, QUANTITIES, strict=True)
+    ]
+    yield "| *deviation between seeds, pooled* | | " + " | ".join(cells) + " |"
+
+
+def amount(value: float, quantity: Quantity, sign: str = "") -> str:
+    """Return a difference in the quantity's own unit: points for shares, one more digit than the value has."""
+    if "%" in quantity.form:
+        return f"{100 * value:{sign}.2f}"
+    digits = int(quantity.form.split(".")[1][0]) + 1
+    return f"{value:{sign}.{digits}f}"
+
+
+def difference(effect: Effect | None, quantity: Quantity) -> str:
+    """Return a gain with its standard error, bold where it is beyond two of them."""
+    if effect is None:
+        return "not known"
+    text = f"{amount(effect.gain, quantity, '+')} ± {amount(effect.error, quantity)}"
+    return text if effect.side == "level" else f"**{text}**"
+
+
+def differences(results: Results) -> Iterator[str]:
+    """Yield the table of what each factor gains over the paper's default, and whether the rule is met."""
+    yield "| factor | " + " | ".join(quantity.title for quantity in QUANTITIES) + " | meets the rule |"
+    yield "|---|" + "--:|" * len(QUANTITIES) + "---|"
+    for name in FACTORS:
+        cells = [difference(results.effect(name, quantity.name), quantity) for quantity in QUANTITIES]
+        met = {True: "**yes**", False: "no", None: "not known"}[qualifies(results, name)]
+        yield f"| `{name}` | " + " | ".join(cells) + f" | {met} |"
+
+
+def judged(claims: Sequence[Claim], results: Results) -> Iterator[str]:
+    """Yield a row per claim and quantity: the difference it speaks of, and whether it shows."""
+    yield "| claim | compared | number | gain ± standard error | here it |"
+    yield "|---|---|---|--:|---|"
+    for claim in claims:
+        for place, name in enumerate(claim.quantities):
+            quantity, effect = BY_NAME[name], results.effect(claim.better, name, claim.worse)
+            first = (claim.text, f"`{claim.better}` over `{claim.worse}`") if place == 0 else ("", "")
+            verdict = WORDS[effect.side] if effect else "was not run"
+            yield f"| {first[0]} | {first[1]} | {quantity.title} | {difference(effect, quantity)} | {verdict} |"
+
+
+def own_teacher(results: Results, raw: Mapping[str, float]) -> str:
+    """Say whether the linear probe passes that of the encoder that the tokenizer started from."""
+    ours, form = results.values(PAPER, "linear"), BY_NAME["linear"].form.format
+    if not ours or "linear" not in raw:
+        return "Whether the linear probe passes that of the encoder it started from was not measured."
+    word = "**shows**" if min(ours) > raw["linear"] else "**does not show**"
+    return (
+        f'"Better than its own teacher" {word}: the linear probe of `{PAPER}` reaches '
+        f"{shown(ours, BY_NAME['linear'])}, that of the encoder before any stage {form(raw['linear'])}."
+    )
+
+
+def meetings(conflict: Conflicts) -> Iterator[str]:
+    """Yield the table of gradient cosines: over all weights, without stop-gradients, and the lowest of any group."""
+    yield (
+        "| configuration | pair | cosine, as trained | without stop-gradients | lowest mean of a group | "
+        "a step that lowers the second by 1 % moves the first by |"
+    )
+    yield "|---|---|--:|--:|---|--:|"
+    for name, runs in conflict.items():
+        documents = [document for _, document in sorted(runs.items())]
+        pairs = dict.fromkeys(row["pair"] for row in documents[0]["tables"]["where streams meet"])
+        for pair in pairs:
+            cosines = " | ".join(_cosine(documents, pair, column) for column in ("cosine", "without stop-gradients"))
+            yield f"| `{name}` | {pair} | {cosines} | {_lowest(documents, pair)} | {_moved(documents, pair)} |"
+
+
+def group_means(documents: Sequence[Any], pair: str, column: str) -> dict[str, list[float]]:
+    """Return the cosines of a pair by group of weights, one per seed; a group where they never meet is absent."""
+    found: dict[str, list[float]] = {}
+    for document in documents:
+        for row in document["tables"]["where streams meet"]:
+            if row["pair"] == pair and isinstance(row[column], float):
+                found.setdefault(row["weights"], []).append(row[column])
+    return found
+
+
+def _cosine(documents: Sequence[Any], pair: str, column: str) -> str:
+    values = group_means(documents, pair, column).get("all weights", [])
+    if not values:
+        return "disjoint"
+    return f"{statistics.mean(values):+.3f} ({min(values):+.3f} to {max(values):+.3f})"
+
+
+def _lowest(documents: Sequence[Any], pair: str) -> str:
+    means = {group: statistics.mean(values) for group, values in group_means(documents, pair, "cosine").items()}
+    if not means:
+        return "disjoint"
+    lowest = min(means, key=lambda group: means[group])
+    return f"{means[lowest]:+.3f} in {lowest}"
+
+
+def _moved(documents: Sequence[Any], pair: str) -> str:
+    first, second = pair.split("-")
+    changes = [
+        row["relative change"]
+        for document in documents
+        for row in document["tables"]["one step on one loss"]
+        if (row["step on"], row["loss"]) == (second, first)
+    ]
+    return f"{statistics.mean(changes):+.2%}"
+
+
+def interference(conflict: Conflicts) -> str:
+    """Say whether any pair of losses pulls shared weights apart beyond its standard error over seeds."""
+    lowest: list[tuple[float, float, str]] = []
+    for name, runs in conflict.items():
+        documents = [document for _, document in sorted(runs.items())]
+        for pair in dict.fromkeys(row["pair"] for row in documents[0]["tables"]["where streams meet"]):
+            for group, values in group_means(documents, pair, "cosine").items():
+                if len(values) > 1:
+                    error = statistics.stdev(values) / len(values) ** 0.5
+                    lowest.append((statistics.mean(values), error, f"`{name}`, {pair}, {group}"))
+    if not lowest:
+        return "The gradients of too few seeds were compared to say whether streams interfere."
+    against = [entry for entry in lowest if entry[0] < -ENOUGH * entry[1]]
+    mean, error, where = min(lowest)
+    verdict = "is refuted" if against else "is confirmed"
+    return (
+        f'**"No destructive interference" {verdict}** as far as signs go: of {len(lowest)} mean cosines, each of a '
+        f"configuration, a pair and a group of weights, {len(against)} lie more than {ENOUGH:g} standard errors below "
+        f"0; the lowest is {mean:+.3f} ± {error:.3f} ({where}). The prototype saw -0.09 to +0.17."
+    )
+
+
+def missing(results: Results, seeds: int) -> str:
+    """Say which runs were not made."""
+    lacking = [
+        f"`{one.name}` ({len(results.runs.get(one.name, {}))} of {seeds} seeds)"
+        for one in CONFIGURATIONS
+        if len(results.runs.get(one.name, {})) < seeds
+    ]
+    return "Not made: " + ", ".join(lacking) + "." if lacking else "Every planned run was made."
+
+
+def conclusion(results: Results) -> str:
+    """State the decision of the rule."""
+    chosen, known = decision(results), [name for name in FACTORS if qualifies(results, name) is not None]
+    if not known:
+        return "**No decision**: it takes two seeds and the paper's default."
+    if chosen == PAPER:
+        return f"**Tiny keeps the paper's defaults**: none of {len(known)} factors meets the rule."
+    met = [name for name in known if qualifies(results, name)]
+    others = "" if len(met) == 1 else " It gains most of those that meet the rule (" + ", ".join(met) + ")."
+    return f"**By the rule, tiny leaves the paper's default for `{chosen}`.**{others} 1b and 3b keep the paper's."
+
+
+def introduction(scale: Lengths) -> str:
+    """Say how much of everything was done, and how far that is from tiny's own recipe."""
+    steps, own = (
+        " + ".join(str(count) for count in counts)
+        for counts in ([scale.steps_of(n) for n in STAGES], [preset("tiny", n)["training"]["steps"] for n in STAGES])
+    )
+    decoded = f" and {scale.decoded} images of each batch are decoded, not more" if scale.decoded else ""
+    return INTRODUCTION.format(
+        train=scale.train,
+        steps=steps,
+        images=scale.images,
+        probe=scale.probe,
+        epochs=scale.epochs,
+        short=SHORT.format(own=own, decoded=decoded) if steps != own or decoded else "",
+    )
+
+
+def versions() -> str:
+    """Name the versions that matter."""
+    found = environment()["versions"]
+    named = (f"{name} {found[name]}" for name in ("torch", "transformers", "diffusers") if name in found)
+    return f"Versions: {', '.join(named)}."
+
+
+def page(results: Results, conflict: Conflicts, raw: Mapping[str, float], scale: Lengths, seeds: int) -> list[str]:
+    """Return the page, by line."""
+    return [
+        introduction(scale),
+        "| configuration | differs from the paper's defaults in |",
+        "|---|---|",
+        *(f"| `{one.name}` | {one.differs} |" for one in CONFIGURATIONS),
+        "",
+        SUPERVISED,
+        "## What was measured",
+        "",
+        *numbers(results, raw),
+        "",
+        missing(results, seeds),
+        "",
+        RULE,
+        *differences(results),
+        "",
+        conclusion(results),
+        "",
+        "## What the paper claims",
+        "",
+        "As we read it: the comparison that would show it, and whether it does at this scale.",
+        "",
+        *judged(PAPERS, results),
+        "",
+        own_teacher(results, raw),
+        "",
+        "## What the prototype found",
+        "",
+        "A throwaway prototype with weaker parts, one or two seeds and no perceptual or adversarial loss had found:",
+        "",
+        *judged(PROTOTYPES, results),
+        "",
+        CONFLICT,
+        *meetings(conflict),
+        "",
+        interference(conflict),
+        "",
+        versions(),
+        "",
+    ]
+
+
+def write_page(
+    where: Path, results: Results, conflict: Conflicts, raw: Mapping[str, float], scale: Lengths, seeds: int
+) -> None:
+    """Write the page."""
+    write_atomically(where, "\n".join(page(results, conflict, raw, scale, seeds)))
