@@ -19,6 +19,7 @@ SHORT = {"training.steps": 2}
 ODD: dict[str, tuple[int, dict[str, Any]]] = {
     "one block": (3, {"model.blocks": 1}),
     "no injection": (3, {"model.inject": False}),
+    "anchors that read the raw input": (2, {"model.semantic_input": "raw"}),
     "joint": (3, {"training.routing": "joint"}),
     "joint without injection": (2, {"training.routing": "joint", "model.inject": False}),
     "topology on the last block": (2, {"losses.topology_blocks": "last"}),
