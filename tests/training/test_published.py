@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from muse_core.errors import ExitCode, MuseError
+from muse_core.losses.perceptual import LPIPS, ConvNextLogits
 from muse_core.model.abilities import Aligns
 from muse_core.model.checkpoint import read_state, read_tensors
 from muse_core.model.load import late_teacher, load_teacher, load_tokenizer
@@ -71,6 +73,38 @@ def test_1b_trains_through_all_stages(tmp_path: Path) -> None:
     assert tokenizer.text_embed(["a cat"]).shape == (1, tiny_parts.CAPTIONS)
     assert load_teacher(tokenizer)(images, (2, 3)).shape == (1, 6, 6)
     assert late_teacher(tokenizer) is not None
+
+
+@pytest.mark.slow
+def test_the_presets_perceptual_loss_is_lpips_and_convnext(
+    parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both see every decoded image, both pull at it, and what is written down is their mean weighted 1 to 0.1."""
+    tiny_parts.write_convnext(parts)
+    seen: dict[str, list[tuple[float, float]]] = {"lpips": [], "convnext_s": []}
+
+    def listen(name: str, judge: type[LPIPS] | type[ConvNextLogits]) -> None:
+        forward = judge.forward
+
+        def heard(self: Any, prediction: Tensor, target: Tensor) -> Tensor:
+            distance: Tensor = forward(self, prediction, target)
+            if prediction.requires_grad:
+                (pull,) = torch.autograd.grad(distance, prediction, retain_graph=True)
+                seen[name].append((distance.item(), pull.abs().sum().item()))
+            return distance
+
+        monkeypatch.setattr(judge, "forward", heard)
+
+    listen("lpips", LPIPS)
+    listen("convnext_s", ConvNextLogits)
+    preset_kind = settings(1, {"losses.perceptual_kind": None}).losses.perceptual_kind
+    assert preset_kind == "lpips-convnext_s-1.0-0.1"
+    done = run(1, tmp_path / "1", losses__perceptual_kind=None, losses__topology=0, training__steps=1)
+    ((lpips, lpips_pull),), ((convnext, convnext_pull),) = seen["lpips"], seen["convnext_s"]
+    assert min(lpips, lpips_pull, convnext, convnext_pull) > 0
+    assert RunFolder(done.folder).metrics()[0]["loss/perceptual"] == pytest.approx(
+        (lpips + 0.1 * convnext) / 1.1, rel=1e-5
+    )
 
 
 @pytest.mark.slow
