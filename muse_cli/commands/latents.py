@@ -57,11 +57,14 @@ def write_latents(sources: list[str], checkpoint: str, size: int | str | None, d
 
     refuse("--dtype", asked.dtype, tuple(TYPES))
     refuse("--latent-format", asked.form, ("safetensors", "npy"))
-    if len(sources) > 1 or size == "native":
-        what = (
-            "latents of one batch have one size" if size == "native" else f"--latents takes one source, not {sources}"
+    if size == "native":
+        raise MuseError("latents of one batch have one size", hint="--size-px 256", exit_code=ExitCode.USAGE)
+    if len(sources) > 1:
+        raise MuseError(
+            f"--latents takes one source, not {len(sources)}",
+            hint=f'"{" + ".join(sources)}" is all of them, one after the other',
+            exit_code=ExitCode.USAGE,
         )
-        raise MuseError(what, hint='"shards/{000000..000007}.tar" names several tars', exit_code=ExitCode.USAGE)
     chosen = choose_devices(devices)
     side = int(size or load(checkpoint, "cpu", "encodes").info.resolution)
     form = cast(Format, asked.form)

@@ -124,7 +124,7 @@ def read_image(members: Mapping[str, bytes]) -> NDArray[np.uint8]:
         if image.mode.startswith("I"):  # 16 bits, which Pillow would clip rather than scale
             grey = (np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)
             return np.repeat(grey[..., None], 3, axis=2)
-        return np.asarray(image.convert("RGB"))
+        return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))  # converting would copy it all
 
 
 def read_mask(members: Mapping[str, bytes]) -> NDArray[np.uint8] | None:

@@ -8,17 +8,21 @@ from muse_core.inspection.checkpoints import inspect_checkpoint
 from muse_core.inspection.findings import Inspection
 from muse_core.inspection.runs import inspect_run
 from muse_core.inspection.shards import inspect_shards
+from muse_core.inspection.weights import inspect_weights
+from muse_core.model.export import is_export
+from muse_core.model.released import released_file
 from muse_core.progress import Progress
-from muse_core.runs import find_run, is_checkpoint, is_run
+from muse_core.runs import find_run, is_run
 
 
 def inspect(
     where: str | Path, *, deep: bool = False, readers: int | None = None, progress: Progress | None = None
 ) -> Inspection:
-    """Look through shards, a checkpoint folder, a run folder, or "latest", the run updated last.
+    """Look through shards, a checkpoint, a run folder, or "latest", the run updated last.
 
     Args:
-        where: what to look at; anything that is neither a run nor a checkpoint is read as shards.
+        where: what to look at: a run; a checkpoint folder of ours; an exported tokenizer or a checkpoint of the public
+            code, as a file or the folder that holds it; anything else is read as shards.
         deep: of shards, decode every picture.
         readers: of shards, say whether so many ranks x workers can be fed.
         progress: told of every shard.
@@ -31,6 +35,9 @@ def inspect(
         return inspect_run(find_run("latest").path)
     if is_run(path):
         return inspect_run(path)
-    if is_checkpoint(path):
-        return inspect_checkpoint(path)
+    holder = path.parent if path.is_file() and path.suffix != ".tar" else path
+    if (holder / "state.json").is_file():
+        return inspect_checkpoint(holder)
+    if is_export(holder) or released_file(path):
+        return inspect_weights(holder if is_export(holder) else path)
     return inspect_shards(str(where), deep=deep, readers=readers, progress=progress)

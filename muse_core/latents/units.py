@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 
 from muse_core.data.decode import RawSample, decode
+from muse_core.data.mixing import MixedSource
 from muse_core.data.sample import Sample, Skip
 from muse_core.data.shards import Shard, ShardSource, read_shard
 from muse_core.data.source import SceneSource, Source
@@ -37,16 +38,19 @@ class Unit:
 
 
 def units_of(source: Source) -> list[Unit]:
-    """Divide a source.
+    """Divide a source; of several that are mixed, one after the other, each whole: ratios are for training.
 
     Raises:
         MuseError: it is neither shards nor scenes.
     """
+    parts = source.sources if isinstance(source, MixedSource) else (source,)
+    units = [unit for part in parts for unit in _units_of(part)]
+    return [replace(unit, name=f"{number:06d}") for number, unit in enumerate(units)]
+
+
+def _units_of(source: Source) -> list[Unit]:
     if isinstance(source, ShardSource):
-        return [Unit(f"{number:06d}", source, shard) for number, shard in enumerate(source.shards)]
+        return [Unit(shard.name, source, shard) for shard in source.shards]
     if isinstance(source, SceneSource):
-        starts = range(0, source.count, SCENES_EACH)
-        return [Unit(f"{number:06d}", source, first=first) for number, first in enumerate(starts)]
-    raise MuseError(
-        f"latents are written of one source at a time, not of a mix: {source.name}", exit_code=ExitCode.USAGE
-    )
+        return [Unit(source.name, source, first=first) for first in range(0, source.count, SCENES_EACH)]
+    raise MuseError(f"{source.name} is neither shards nor scenes", exit_code=ExitCode.USAGE)

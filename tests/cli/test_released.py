@@ -7,7 +7,7 @@ from PIL import Image
 
 from muse_core.errors import ExitCode
 from tests.cli.conftest import Muse
-from tests.parity.released import write_released
+from tests.parity.released import flat, write_released
 
 
 @pytest.fixture(scope="module")
@@ -58,3 +58,25 @@ def test_a_wrong_file_ends_in_one_line(muse: Muse, content: bytes) -> None:
     (error, hint) = ended.err.strip().splitlines()
     assert error.startswith("error: pytorch_model.bin (a released MUSE checkpoint) cannot be read")
     assert hint.startswith(" hint: ")
+
+
+def test_it_is_inspected_as_a_checkpoint(muse: Muse, released: str) -> None:
+    for where in (released, f"{released}/ema_model/pytorch_model.bin"):
+        ended = muse("inspect", where, "--json")
+        assert ended.code == 0, ended.err
+        found = ended.json
+        assert (found["kind"], found["format"]) == ("checkpoint", "checkpoint of the public code")
+        assert found["values"].keys() == {"encoder", "connector", "decoder"}
+        assert (found["can"]["infer, eval, attn-viz"], found["can"]["train --resume"]) == (True, False)
+        assert "teacher" in found["notes"][0]["what"]
+
+
+@pytest.mark.parametrize(("content", "why"), [(b"no weights", "cannot be read"), (None, "not finite")])
+def test_what_keeps_it_from_use_is_listed(muse: Muse, content: bytes | None, why: str) -> None:
+    file = write_released(Path("broken"), {**flat(), "to_latent.weight": flat()["to_latent.weight"] * float("nan")})
+    if content is not None:
+        file.write_bytes(content)
+    ended = muse("inspect", "broken")
+    assert ended.code == ExitCode.PROBLEMS
+    assert "broken is not healthy" in ended.err
+    assert why in ended.err
