@@ -98,13 +98,27 @@ def test_the_page_says_what_was_not_run_and_what_follows(load: Any, found: Any) 
     assert "`paper` (3 of 4 seeds)" in text
     assert "short runs" in text
     assert "trained **with masks**" in text
-    assert '"Better than its own teacher" **does not show**' in text
+    assert "| linear probe top-1 | 70.0% | 50.5% (50.0% to 51.0%) | **no** |" in text
     assert "| Topology on the last block only segments best | `last-block` over `paper` | mIoU | **+10.10 ± " in text
     whole = load("ablation").Scale(1.0, None, 100, 50, 60, 2)
     text = "\n".join(page.page(found({}), {}, {}, whole, 3))
     assert "short runs" not in text
     assert "Every planned run was made." in text
     assert "Tiny keeps the paper's defaults" in text
+
+
+def test_interference_is_destructive_only_beyond_what_seeds_explain(load: Any) -> None:
+    page = load("ablation_page")
+
+    def said(*cosines: float) -> str:
+        rows = [[{"weights": "encoder", "pair": "a-b", "cosine": c}] for c in cosines]
+        runs = {seed: {"tables": {"where streams meet": row}} for seed, row in enumerate(rows)}
+        return str(page.interference({"joint": runs}, ("joint",)))
+
+    assert "is **refuted**" in said(-0.40, -0.41, -0.42)
+    assert "is **confirmed**" in said(-0.40, 0.30, -0.20)
+    assert "is **confirmed**" in said(-0.04, -0.05, -0.045)
+    assert "too few seeds" in said(-0.4)
 
 
 @pytest.mark.slow
