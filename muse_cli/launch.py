@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from muse_core.settings.train import TrainSettings
 
 PATIENCE_S = 60.0
+"""For processes that were asked to stop, and save."""
+
+HURRY_S = 5.0
+"""For processes that have lost another one: they cannot save without it."""
 
 
 @dataclass(frozen=True)
@@ -85,24 +89,15 @@ def resume(folder: "RunFolder", settings: "TrainSettings") -> dict[str, Any]:
 
 def create(settings: "TrainSettings", origins: Mapping[str, str], team: Team) -> "RunFolder":
     """Plan, and make the folder that the workers find their settings in."""
-    from muse_core.runs import RunFolder, new_path
     from muse_core.training.plan import make_plan
-    from muse_core.training.start import record
+    from muse_core.training.start import created
 
     plan = make_plan(settings, world=team.processes)
     for line in plan.lines:
         out.say(line)
     plan.refuse_if_incomplete()
-    run = settings.run
-    return RunFolder.create(
-        Path(run.out) if run.out else new_path(run.stage, run.size),
-        record(settings, plan),
-        origins,
-        overwrite=run.overwrite,
-        stage=run.stage,
-        size=run.size,
-        steps=settings.training.steps,
-    )
+    with created(settings, origins, plan) as folder:
+        return folder
 
 
 def run_team(folder: "RunFolder", team: Team) -> dict[str, Any]:
@@ -153,16 +148,17 @@ def wait_for(workers: "list[subprocess.Popen[bytes]]") -> list[int | None]:
     """Return the exit codes of all, or, as soon as one fails, those so far: the others are then ended."""
     while None in (codes := [worker.poll() for worker in workers]) and not any(codes):
         time.sleep(0.1)
-    stop(workers)
+    codes = [worker.poll() for worker in workers]  # one that failed of another's death may have been seen first
+    stop(workers, HURRY_S)
     return codes
 
 
-def stop(workers: "list[subprocess.Popen[bytes]]") -> None:
-    """End processes: ask, and after a minute insist."""
+def stop(workers: "list[subprocess.Popen[bytes]]", patience: float = PATIENCE_S) -> None:
+    """End processes: ask, and after some seconds insist."""
     for worker in workers:
         if worker.poll() is None:
             worker.terminate()
-    deadline = time.monotonic() + PATIENCE_S
+    deadline = time.monotonic() + patience
     for worker in workers:
         try:
             worker.wait(timeout=max(deadline - time.monotonic(), 0.1))
@@ -173,12 +169,16 @@ def stop(workers: "list[subprocess.Popen[bytes]]") -> None:
 
 def _failure(folder: "RunFolder", codes: list[int | None]) -> MuseError:
     status = folder.status
-    if status.error is not None:
+    killed = any(code and code < 0 for code in codes)
+    # What others say of one that was killed is that a connection broke.
+    if status.error is not None and not (killed and status.exit_code == ExitCode.BUG):
         return MuseError(status.error, hint=status.hint, exit_code=status.exit_code or ExitCode.STOPPED)
-    rank, code = next((rank, code) for rank, code in enumerate(codes) if code)
+    rank, code = next((rank, code) for rank, code in enumerate(codes) if code and (code < 0 or not killed))
     ended = f"was ended by signal {-code}" if code < 0 else f"ended with code {code}"
-    return MuseError(
+    error = MuseError(
         f"process {rank} of {len(codes)} {ended}",
         hint=f"muse train --resume {folder.path}",
         exit_code=ExitCode.STOPPED,
     )
+    folder.fail(error, overrule=True)
+    return error

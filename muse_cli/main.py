@@ -1,6 +1,5 @@
 """The `muse` command: finds the commands, and turns every way of ending into words and an exit code."""
 
-import errno
 import os
 import signal
 import sys
@@ -16,8 +15,9 @@ from typer.main import get_command
 
 from muse_cli.output import out
 from muse_cli.plugins import PluginGroup
-from muse_core.errors import ExitCode, MuseError
+from muse_core.errors import ExitCode, explained
 from muse_core.interrupts import Terminated
+from muse_core.offline import tell_libraries
 
 app = typer.Typer(
     name="muse",
@@ -51,6 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     out.reset(json="--json" in arguments)
     if "--no-color" in arguments:
         os.environ["NO_COLOR"] = "1"
+    tell_libraries()
     if "MUSE_LOG_LEVEL" in os.environ:
         import logging
 
@@ -90,22 +91,14 @@ def _run(arguments: Sequence[str]) -> int:
 
 def describe(error: BaseException) -> tuple[str, str | None, int]:
     """Say what happened, what to type next, and how the command ends."""
-    if isinstance(error, MuseError):
-        return error.what, error.hint, error.exit_code
     if isinstance(error, typer.TyperException):
         path = getattr(getattr(error, "ctx", None), "command_path", "muse")
         return error.format_message(), f"{path} --help", int(error.exit_code)
     if isinstance(error, KeyboardInterrupt | typer.Abort):
         return "interrupted", None, getattr(error, "exit_code", ExitCode.INTERRUPTED)
-    if isinstance(error, ModuleNotFoundError):
-        return f"the package {error.name} is not installed", f"pip install {error.name}", ExitCode.MACHINE
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        first = (str(error).splitlines() or ["out of memory"])[0]
-        return f"not enough memory: {first}", "a smaller --batch-size or --size; muse doctor", ExitCode.MACHINE
-    if isinstance(error, OSError) and error.filename is not None:
-        return f"{error.filename}: {error.strerror}", None, ExitCode.FILE
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        return "the disk is full", None, ExitCode.FILE
+    known = explained(error)
+    if known is not None:
+        return known.what, known.hint, known.exit_code
     what = f"this is a bug, in muse or in a plugin: {type(error).__name__}: {error}"
     return what, "MUSE_DEBUG=1 shows where", ExitCode.BUG
 

@@ -1,8 +1,10 @@
 """Files that are either complete or not there: everything is written aside and renamed."""
 
 import contextlib
+import errno
 import json
 import os
+import platform
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -10,6 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from muse_core.errors import MuseError
+
+try:
+    import fcntl
+except ImportError:  # not a POSIX system
+    fcntl = None  # type: ignore[assignment]
+
+HOLD = ".held"
+"""File in a folder that is kept by one process at a time; it says which, and stays behind."""
+
+_held_here: set[Path] = set()
 
 
 def write_atomically(path: Path, content: bytes | str) -> None:
@@ -62,6 +74,53 @@ def _replace_folder(new: Path, target: Path) -> None:
     target.rename(old)
     new.rename(target)
     shutil.rmtree(old)
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Keep a folder, made if need be, to this process; nobody else gets it until the block or the process ends.
+
+    Where the file system knows no locks, nothing is kept.
+
+    Raises:
+        MuseError: another process has it, or another part of this one.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    here = folder.resolve()
+    if here in _held_here:
+        raise _in_use(folder, "this process")
+    with (folder / HOLD).open("a+", encoding="utf-8") as file:
+        if not _locked(file.fileno()):
+            file.seek(0)
+            raise _in_use(folder, file.read().strip() or "another process")
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {platform.node()}\n")
+        file.flush()
+        _held_here.add(here)
+        try:
+            yield
+        finally:
+            _held_here.discard(here)
+
+
+def _locked(handle: int) -> bool:
+    if fcntl is None:
+        return True
+    try:
+        # Not flock, which a forked reader would share and keep after its parent was killed.
+        fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno not in (errno.EACCES, errno.EAGAIN)
+    return True
+
+
+def _in_use(folder: Path, who: str) -> MuseError:
+    return MuseError(f"{folder} is in use: {who} writes to it", hint=f"wait for it, or --out {free_name(folder)}")
+
+
+def contents(folder: Path) -> list[Path]:
+    """List what is in a folder, less the file that keeps it."""
+    return [entry for entry in folder.iterdir() if entry.name != HOLD]
 
 
 def write_json(path: Path, document: Mapping[str, Any]) -> None:

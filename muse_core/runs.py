@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,8 +18,8 @@ from typing import Any, Literal, Self
 
 import yaml
 
-from muse_core.errors import ExitCode, MuseError
-from muse_core.files import free_name, read_json, write_atomically, write_json, written_aside
+from muse_core.errors import ExitCode, MuseError, explained
+from muse_core.files import contents, free_name, held, read_json, write_atomically, write_json, written_aside
 from muse_core.interrupts import Terminated as Terminated
 from muse_core.machine import environment, without_secrets
 from muse_core.progress import Progress, Tracker
@@ -69,7 +69,7 @@ class RunFolder:
         """
         if path.exists() and not path.is_dir():
             raise MuseError(f"{path} is a file, a run needs a folder", hint=f"--out {free_name(path)}")
-        if path.is_dir() and any(path.iterdir()):
+        if path.is_dir() and contents(path):
             _make_room(path, overwrite)
         run = cls(path)
         run.write_settings(settings, origins)
@@ -88,6 +88,10 @@ class RunFolder:
         if not is_run(path):
             raise MuseError(f"{path} is not a run: it has no status.json", hint="muse ls runs")
         return cls(path)
+
+    def held(self) -> AbstractContextManager[None]:
+        """Keep the folder to this process while it writes there; MuseError when another one does."""
+        return held(self.path)
 
     def write_settings(self, settings: Mapping[str, Any], origins: Mapping[str, str]) -> None:
         """Write config.yaml, which `muse train --config` accepts, and which layer set each key."""
@@ -126,12 +130,13 @@ class RunFolder:
         old = self.status
         self._write_status(replace(old, state="finished", step=step, exit_code=0, details={**old.details, **details}))
 
-    def fail(self, error: BaseException) -> None:
+    def fail(self, error: BaseException, *, overrule: bool = False) -> None:
         """Record why the run stopped, with the exit code that its command must end with.
 
-        Of several processes the one that fails first says why; what follows from it is not recorded.
+        Of several processes the one that fails first says why; what follows from it is not recorded, unless it
+        `overrule`s.
         """
-        if self.status.state != "failed":
+        if overrule or self.status.state != "failed":
             self._write_status(_failed(self.status, error))
 
     def interrupt(self, error: KeyboardInterrupt) -> None:
@@ -207,6 +212,10 @@ class FollowerFolder(RunFolder):
     A failure is recorded all the same: whoever fails first says why.
     """
 
+    def held(self) -> AbstractContextManager[None]:
+        """Leave it to the first process."""
+        return nullcontext()
+
     def write_settings(self, settings: Mapping[str, Any], origins: Mapping[str, str]) -> None:
         """Leave it to the first process."""
 
@@ -230,11 +239,9 @@ class FollowerFolder(RunFolder):
 
 
 def _failed(status: Status, error: BaseException) -> Status:
-    if isinstance(error, MuseError):
-        what, hint, code = error.what, error.hint, error.exit_code
-    else:
-        what, hint, code = f"{type(error).__name__}: {error}", None, int(ExitCode.BUG)
-    return replace(status, state="failed", error=without_secrets(what), hint=hint, exit_code=code)
+    known = explained(error) or MuseError(f"{type(error).__name__}: {error}", exit_code=ExitCode.BUG)
+    what = without_secrets(known.what)
+    return replace(status, state="failed", error=what, hint=known.hint, exit_code=known.exit_code)
 
 
 def _step_name(step: int) -> str:
@@ -260,7 +267,7 @@ def _make_room(path: Path, overwrite: bool) -> None:
     if not overwrite or not is_run(path):
         what = f"{path} is not empty" if is_run(path) else f"{path} is not empty and is not a run"
         raise MuseError(what, hint=", or ".join(ways))
-    for entry in path.iterdir():
+    for entry in contents(path):
         shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
 
 

@@ -1,6 +1,10 @@
 """The run folder: what it holds, how it is found again, and what it refuses."""
 
+import errno
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +137,8 @@ def test_a_failure_is_recorded_with_its_hint_and_code(tmp_path: Path) -> None:
     assert (run.status.state, run.status.error, run.status.exit_code) == ("running", None, None)
     run.fail(ValueError("oh"))
     assert (run.status.error, run.status.exit_code) == ("ValueError: oh", 1)
+    run.fail(OSError(errno.ENOSPC, "No space left on device"), overrule=True)
+    assert (run.status.error, run.status.exit_code) == ("the disk is full", ExitCode.FILE)
 
 
 @pytest.mark.parametrize(("error", "code"), [(KeyboardInterrupt(), 130), (Terminated(), 143)])
@@ -183,6 +189,33 @@ def test_new_names_are_free(tmp_path: Path) -> None:
     first.mkdir(parents=True)
     assert new_path(2, "1b") != first
     assert free_name(first) == first.with_name(f"{first.name}-2")
+
+
+def test_one_process_at_a_time_writes_to_a_folder(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "r")
+    code = "import sys; from pathlib import Path; from muse_core.files import held; held(Path(sys.argv[1])).__enter__()"
+    again = [sys.executable, "-c", code, str(run.path)]
+    with run.held():
+        begin(run.path)
+        refused = subprocess.run(again, capture_output=True, text=True, check=False)
+        assert f"{run.path} is in use: process {os.getpid()} on " in refused.stderr
+        with pytest.raises(MuseError, match="in use: this process writes to it") as caught, run.held():
+            pass
+        assert f"--out {run.path}-2" in str(caught.value.hint)
+        with FollowerFolder(run.path).held():
+            pass
+    with run.held():
+        assert not begin(run.path, overwrite=True).checkpoints()
+    assert subprocess.run(again, capture_output=True, check=False).returncode == 0
+
+
+def test_a_file_system_without_locks_keeps_nobody_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def lockf(handle: int, how: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("muse_core.files.fcntl.lockf", lockf)
+    with RunFolder(tmp_path / "r").held():
+        assert (tmp_path / "r").is_dir()
 
 
 def test_what_is_said_is_logged(tmp_path: Path) -> None:

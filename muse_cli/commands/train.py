@@ -245,7 +245,8 @@ def go_on(where: str, flags: Mapping[str, Any], sets: list[str], config: Path | 
         TrainSettings, command="train", flags=flags, sets=sets, file=run.path / "config.yaml", environ={}
     )
     before = read_json(run.path / "origins.json")
-    run.write_settings(settings.model_dump(mode="json"), {**before, **{key: origins[key] for key in typed}})
+    with run.held():
+        run.write_settings(settings.model_dump(mode="json"), {**before, **{key: origins[key] for key in typed}})
     try:
         summary = resume(run, settings)
     except KeyboardInterrupt as error:

@@ -170,6 +170,11 @@ def _close(stream: weakref.ref[Generator[Batch]]) -> None:
         found.close()
 
 
+def is_death_of_reader(error: BaseException) -> bool:
+    """Whether an error says that a reader process was killed: torch raises it wherever the training happens to be."""
+    return isinstance(error, RuntimeError) and str(error).startswith("DataLoader worker (pid")
+
+
 def _unchanged(part: Any) -> Any:
     return part
 

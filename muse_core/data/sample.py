@@ -71,8 +71,8 @@ class Skips:
         self.examples = {**other.examples, **self.examples}
 
     def refuse_many(self, limit: float, least: int = 1000) -> None:
-        """Stop the run when, after `least` samples, more than a fraction `limit` was damaged."""
-        if self.seen >= least and self.errors > limit * self.seen:
+        """Stop the run when, after `least` samples, more than a fraction `limit` was damaged; 0 waits for none."""
+        if (self.seen >= least or not limit) and self.errors > limit * self.seen:
             found = "; ".join(f"{n} x {reason} (first: {self.examples[reason]})" for reason, n in self.reasons.items())
             raise MuseError(
                 f"{self.errors} of {self.seen} samples could not be used, more than the allowed {limit:.1%}: {found}",
@@ -103,22 +103,23 @@ class Batch:
     def __len__(self) -> int:
         return len(self.keys)
 
-    def to(self, device: torch.device | str) -> Batch:
-        """The same batch with its tensors on a device."""
+    def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> Batch:
+        """The same batch with its tensors on a device, and its images in a number format."""
         masks = None if self.masks is None else self.masks.to(device, non_blocking=True)
-        images, labels = self.images.to(device, non_blocking=True), self.labels.to(device, non_blocking=True)
+        images, labels = self.images.to(device, dtype, non_blocking=True), self.labels.to(device, non_blocking=True)
         return replace(self, images=images, labels=labels, masks=masks)
 
 
 def collate(samples: list[Sample], cursor: dict[int, int] | None = None, skips: Skips | None = None) -> Batch:
     """Stack samples whose pictures have one size."""
-    images = torch.from_numpy(np.stack([one.image for one in samples]))
+    pixels = torch.from_numpy(np.stack([one.image for one in samples])).permute(0, 3, 1, 2)
+    images = torch.empty(pixels.shape).copy_(pixels).div_(255)  # one tensor of this size is made, not two
     masks = None
     if any(one.mask is not None for one in samples):
         unknown = np.full(samples[0].image.shape[:2], UNKNOWN_MASK, np.uint8)
         masks = torch.from_numpy(np.stack([unknown if one.mask is None else one.mask for one in samples]))
     return Batch(
-        images=images.permute(0, 3, 1, 2).to(torch.float32).div_(255).contiguous(),
+        images=images,
         captions=[one.caption for one in samples],
         labels=torch.tensor([one.label for one in samples], dtype=torch.int64),
         masks=masks,

@@ -36,13 +36,15 @@ class Shard:
     """One tar, at a path or an address.
 
     count: samples in it, when its folder's index.json says so and the file has the size it recorded. size: bytes it had
-    when it was found, or that its index says it has. shortened: the file is not the one the index describes.
+    when it was found, or that its index says it has. shortened: the file is not the one the index describes. changed:
+    when a file was last written, in nanoseconds, as it was found.
     """
 
     where: str
     count: int | None = None
     size: int | None = None
     shortened: bool = False
+    changed: int | None = None
 
     @property
     def path(self) -> Path:
@@ -225,7 +227,7 @@ def read_shard(shard: Shard, wanted: Callable[[int], bool] = lambda number: True
 def _read_tar(shard: Shard, wanted: Callable[[int], bool]) -> Iterator[RawSample | Skip | None]:
     try:
         with open_place(shard.where) as stream:
-            if shard.size not in (None, _size_now(shard, stream)):
+            if _is_other(shard, stream):
                 yield Skip(DIFFERS if is_address(shard.where) else REPLACED, shard.name)
             else:
                 yield from read_tar(stream, shard.name, wanted)
@@ -233,10 +235,12 @@ def _read_tar(shard: Shard, wanted: Callable[[int], bool]) -> Iterator[RawSample
         yield Skip(f"shard cannot be read to its end ({type(problem).__name__})", shard.name)
 
 
-def _size_now(shard: Shard, stream: BinaryIO) -> int:
+def _is_other(shard: Shard, stream: BinaryIO) -> bool:
+    """Whether a shard is not the file that was found."""
     if is_address(shard.where):
-        return stream.seek(0, io.SEEK_END)
-    return shard.path.stat().st_size  # of the file itself, which may be packed
+        return shard.size not in (None, stream.seek(0, io.SEEK_END))
+    now = shard.path.stat()  # of the file itself, which may be packed
+    return shard.size not in (None, now.st_size) or shard.changed not in (None, now.st_mtime_ns)
 
 
 def find_shards(where: str, split: str) -> list[Shard]:
@@ -280,17 +284,27 @@ def _at_address(pattern: str, split: str) -> list[str]:
     for folder in (joined(pattern, split), pattern):
         index = read_index(folder)
         if index is not None:  # one small request, where listing may not be possible at all
-            return [joined(folder, str(entry["name"])) for entry in index.get("shards", [])]
+            return [joined(folder, _inside(entry["name"], folder)) for entry in index.get("shards", [])]
     return matching(joined(pattern, f"{split}/*.tar")) or matching(joined(pattern, "*.tar"))
+
+
+def _inside(name: Any, folder: str) -> str:
+    """Refuse a name that leads elsewhere: whoever serves an index does not choose what else is opened."""
+    parts = str(name).split("/")
+    if not {"", ".", ".."}.isdisjoint(parts) or ":" in str(name) or "\\" in str(name):
+        raise MuseError(f"the index of {folder} names a shard outside it: {name}", hint="name the shards one by one")
+    return str(name)
 
 
 def _shard(where: str, index: dict[str, Any] | None) -> Shard:
     entry = next((one for one in (index or {}).get("shards", []) if one.get("name") == name_of(where)), None)
-    here = None if is_address(where) else Path(where).stat().st_size
+    found = None if is_address(where) else Path(where).stat()
+    here, changed = (found.st_size, found.st_mtime_ns) if found else (None, None)
     if entry is None:
-        return Shard(where, size=here)
+        return Shard(where, size=here, changed=changed)
     same = here in (None, entry.get("bytes"))
-    return Shard(where, int(entry["count"]) if same else None, here or entry.get("bytes"), shortened=not same)
+    count = int(entry["count"]) if same else None
+    return Shard(where, count, here or entry.get("bytes"), shortened=not same, changed=changed)
 
 
 def read_index(folder: str | Path) -> dict[str, Any] | None:

@@ -83,7 +83,7 @@ class ProbeData:
         if not all(self.team.gather(found is not None)):
             found = self._extract(self.tokenizer, kind, layers)
             if path and self.team.rank == 0:
-                _save(found, path)
+                self._keep(found, path)
         assert found is not None
         if not len(found):
             raise MuseError(
@@ -91,6 +91,12 @@ class ProbeData:
                 hint="a labelled shard has NAME.cls, or a number under 'label' in NAME.json",
             )
         return found
+
+    def _keep(self, found: FeatureSet, path: Path) -> None:
+        try:
+            _save(found, path)
+        except OSError as problem:  # what is measured does not depend on it
+            self.progress.warn(f"features are not kept, and will be read anew: {path}: {problem.strerror or problem}")
 
     def _path(self, tokenizer: Featurizes, kind: Kind, layers: tuple[str, ...]) -> Path | None:
         if self.cache is None:

@@ -6,6 +6,8 @@ state.json            size, numbers of the connector, stage, frozen parts
 """
 
 import json
+import os
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -63,10 +65,10 @@ def save_network(
     folder: Path, network: MuseNetwork, average: Mapping[str, Tensor] | None, state: CheckpointState
 ) -> None:
     """Write a network into a folder, which the caller makes appear in one piece."""
-    save_file(stored_weights(network, state.encoder_trained), folder / "model.safetensors")
+    write_tensors(stored_weights(network, state.encoder_trained), folder / "model.safetensors")
     if average is not None:
         tensors = {name: weight.detach().cpu().contiguous() for name, weight in average.items()}
-        save_file(tensors, folder / "average.safetensors")
+        write_tensors(tensors, folder / "average.safetensors")
     document = state.to_json()
     if network.architecture is not None:
         document["architecture"] = network.architecture.to_json()
@@ -136,6 +138,21 @@ def _refuse_changed_parts(folder: Path, state: CheckpointState) -> None:
             f"{folder} was trained with another {', '.join(changed)} of the tiny pack than this version ships",
             hint="train again with this version, or use the version that wrote it",
         )
+
+
+def write_tensors(tensors: Mapping[str, Tensor], file: Path) -> None:
+    """Write a safetensors file.
+
+    Raises:
+        OSError: the disk refuses.
+    """
+    try:
+        save_file(dict(tensors), file)
+    except SafetensorError as error:
+        number = re.search(r"os error (\d+)", str(error))  # which is all that it says
+        if number is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1])), str(file)) from None
 
 
 def read_tensors(file: Path) -> dict[str, Tensor]:

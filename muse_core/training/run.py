@@ -1,6 +1,7 @@
 """A run in progress: everything the loop touches, and the step-shaped pieces it is made of."""
 
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,14 +9,13 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from muse_core.data.sample import Batch
 from muse_core.errors import ExitCode, MuseError
 from muse_core.model.build import ConnectorSpec
-from muse_core.model.checkpoint import CheckpointState, read_state, read_tensors, save_network
+from muse_core.model.checkpoint import CheckpointState, read_state, read_tensors, save_network, write_tensors
 from muse_core.model.network import MuseNetwork
 from muse_core.progress import Progress, Tracker
 from muse_core.runs import RunFolder
@@ -83,6 +83,7 @@ class Run:
     first_step: int = 0
     cursor: dict[int, int] = field(default_factory=dict)
     skipped: dict[str, int] = field(default_factory=dict)
+    skipped_before: dict[str, int] = field(default_factory=dict)
     negatives: int = 0
     _images: int = 0
     _since: float = field(default_factory=time.monotonic)
@@ -98,9 +99,17 @@ class Run:
         """Read a batch and remember how far each lane has come."""
         batch = next(self.batches).to(self.accelerator.device)
         self.cursor |= batch.cursor
-        self.skipped = dict(batch.skipped)
+        self._count_skipped(batch)
         self._images += len(batch.images) * self.accelerator.num_processes
         return batch
+
+    def _count_skipped(self, batch: Batch) -> None:
+        """Add what was passed over since reading began to what was before, and tell of each reason once."""
+        skipped = Counter(self.skipped_before) + Counter(batch.skipped)
+        for reason in skipped.keys() - self.skipped.keys():
+            first = batch.examples.get(reason, "?")
+            self.progress.warn(f"samples are passed over: {reason} (first: {first}); state.json counts them")
+        self.skipped = dict(skipped)
 
     def losses(self, output: StepOutput, batch: Batch, step: int) -> dict[str, Tensor]:
         """Return the active losses of a batch, unweighted."""
@@ -228,7 +237,7 @@ class Run:
         )
         with self.folder.checkpoint(done, keep=self.pace.keep) as folder:
             save_network(folder, self.network, self.average.shadow, state)
-            save_file(tensors, folder / "training.safetensors")
+            write_tensors(tensors, folder / "training.safetensors")
         self.folder.update(step=done)
 
     def restore(self, folder: Path) -> None:
@@ -243,6 +252,7 @@ class Run:
             self.adversary.restore(tensors, state.training["adversary"])
         self.first_step = state.step
         self.skipped = dict(state.training["skipped"])
+        self.skipped_before = dict(self.skipped)
 
 
 def cursor_of(state: CheckpointState) -> dict[int, int]:

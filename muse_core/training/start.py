@@ -1,6 +1,7 @@
 """Begin, resume and finish runs."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,9 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
-from muse_core.errors import ExitCode, MuseError
+from muse_core.data.loader import is_death_of_reader
+from muse_core.errors import ExitCode, MuseError, explained
+from muse_core.files import free_name
 from muse_core.progress import Progress, Silent
 from muse_core.runs import Logged, RunFolder, new_path
 from muse_core.settings.train import TrainSettings
@@ -45,18 +48,41 @@ def train(settings: TrainSettings, origins: Mapping[str, str], progress: Progres
     for line in plan.lines:
         progress.say(line)
     plan.refuse_if_incomplete()
+    with created(settings, origins, plan) as folder:
+        progress.say(f"writes   {folder.path}")
+        return _train(settings, folder, progress, plan.init)
+
+
+@contextmanager
+def created(settings: TrainSettings, origins: Mapping[str, str], plan: Plan) -> Iterator[RunFolder]:
+    """Begin the run folder of a plan, and keep it to this process.
+
+    Raises:
+        MuseError: the folder is not empty, or another process writes to it.
+    """
     run = settings.run
-    folder = RunFolder.create(
-        Path(run.out) if run.out else new_path(run.stage, run.size),
-        record(settings, plan),
-        origins,
-        overwrite=run.overwrite,
-        stage=run.stage,
-        size=run.size,
-        steps=settings.training.steps,
-    )
-    progress.say(f"writes   {folder.path}")
-    return _train(settings, folder, progress, plan.init)
+    path = Path(run.out) if run.out else new_folder(run.stage, run.size)
+    if path.exists() and not path.is_dir():
+        raise MuseError(f"{path} is a file, a run needs a folder", hint=f"--out {free_name(path)}")
+    with RunFolder(path).held():
+        yield RunFolder.create(
+            path,
+            record(settings, plan),
+            origins,
+            overwrite=run.overwrite,
+            stage=run.stage,
+            size=run.size,
+            steps=settings.training.steps,
+        )
+
+
+def new_folder(stage: int | str, size: str) -> Path:
+    """Make a new run's folder; of several that ask at the same moment each gets its own."""
+    while True:
+        path = new_path(stage, size)
+        with suppress(FileExistsError):
+            path.mkdir(parents=True)
+            return path
 
 
 def record(settings: TrainSettings, plan: Plan) -> dict[str, Any]:
@@ -82,10 +108,11 @@ def resume(folder: RunFolder, progress: Progress | None = None) -> RunSummary:
     last = folder.last_checkpoint()
     plan = make_plan(_from_itself(settings) if last else settings)
     plan.refuse_if_incomplete()
-    progress.say(f"continues {folder.path} exactly, from " + (last.name if last else "the first step"))
-    folder.resume()
-    folder.cut_metrics(int(last.name.removeprefix("step-")) if last else 0)
-    return _train(settings, folder, progress, plan.init)
+    with folder.held():
+        progress.say(f"continues {folder.path} exactly, from " + (last.name if last else "the first step"))
+        folder.resume()
+        folder.cut_metrics(int(last.name.removeprefix("step-")) if last else 0)
+        return _train(settings, folder, progress, plan.init)
 
 
 def _from_itself(settings: TrainSettings) -> TrainSettings:
@@ -101,15 +128,30 @@ def _train(settings: TrainSettings, folder: RunFolder, progress: Progress, init:
         run = build_run(settings, folder, logged, _accelerator(settings), init)
         done = train_loop(run)
     except KeyboardInterrupt as error:
-        folder.interrupt(error)
+        with suppress(OSError):
+            folder.interrupt(error)
         raise
     except Exception as error:
-        folder.fail(error)
-        raise
+        told = _with_way_on(error, folder.path)
+        with suppress(OSError):  # a disk that is full takes no record either; the command ends with the first error
+            folder.fail(told)
+        if told is error:
+            raise
+        raise told from error
     measured = [record for record in folder.metrics() if any(key.startswith("val/") for key in record)]
     validation = {key: value for key, value in (measured[-1] if measured else {}).items() if key.startswith("val/")}
     folder.finish(done, **validation)
     return RunSummary(folder.path, settings.run.stage, settings.run.size, done, validation)
+
+
+def _with_way_on(error: Exception, folder: Path) -> Exception:
+    """What a run that saves its state can go on from after the cause is gone, said with how to go on."""
+    way_on = f"muse train --resume {folder}"
+    if is_death_of_reader(error):
+        what = "a process that reads the data was killed, perhaps for lack of memory"
+        return MuseError(what, f"{way_on}, with fewer --set data.workers=N", ExitCode.STOPPED)
+    known = explained(error) if isinstance(error, OSError) else None
+    return MuseError(known.what, hint=f"{way_on} when that is mended", exit_code=known.exit_code) if known else error
 
 
 def _accelerator(settings: TrainSettings) -> Accelerator:
@@ -126,5 +168,5 @@ def _accelerator(settings: TrainSettings) -> Accelerator:
     # accelerate remembers the first precision of a Python session and refuses any other.
     AcceleratorState._reset_state()
     return Accelerator(
-        mixed_precision="no" if precision == "fp32" else precision, cpu=settings.training.devices == "cpu"
+        mixed_precision=precision if precision == "bf16" else "no", cpu=settings.training.devices == "cpu"
     )

@@ -34,6 +34,8 @@ ENDINGS = [
     (MuseError("what"), 4, "what", None),
     (FileNotFoundError(errno.ENOENT, "No such file or directory", "a/b"), 4, "a/b: No such file or directory", None),
     (OSError(errno.ENOSPC, "No space left on device"), 4, "the disk is full", None),
+    (OSError(errno.EDQUOT, "Disk quota exceeded"), 4, "the disk is full", None),
+    (OSError(errno.EIO, "Input/output error"), 4, "a file could not be read or written: Input/output error", None),
     (ModuleNotFoundError("x", name="lpips"), 6, "the package lpips is not installed", "pip install lpips"),
     (MemoryError(), 6, "not enough memory: out of memory", "a smaller --batch-size or --size; muse doctor"),
     (

@@ -186,6 +186,13 @@ def test_devices_become_processes(monkeypatch: pytest.MonkeyPatch) -> None:
             ExitCode.MACHINE,
             "no room",
         ),
+        (
+            "import os, time; from muse_core.runs import RunFolder; from pathlib import Path; first = "
+            "os.environ['RANK'] == '0'; first and os.kill(os.getpid(), 9); time.sleep(0.1); "
+            "RunFolder(Path('runs/mine')).fail(RuntimeError('connection closed by peer')); raise SystemExit(1)",
+            ExitCode.STOPPED,
+            "process 0 of 2 was ended by signal 9",
+        ),
     ],
 )
 def test_a_workers_error_is_the_commands_error_and_ends_the_others(
@@ -196,7 +203,8 @@ def test_a_workers_error_is_the_commands_error_and_ends_the_others(
     monkeypatch.setattr(launch, "_arguments", lambda folder, team: ["-c", worker])
     with pytest.raises(MuseError, match=what) as caught:
         launch.run_team(run, launch.Team(2, {}))
-    assert caught.value.exit_code == code
+    assert caught.value.exit_code == code == run.status.exit_code
+    assert run.status.state == "failed"
 
 
 @pytest.mark.slow

@@ -300,6 +300,20 @@ def test_too_many_damaged_samples_stop_the_run_with_exit_code_7(make_tar: MakeTa
     assert "limit_errors" in str(stopped.value.hint)
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+def test_where_no_damage_is_allowed_the_first_stops_the_run_before_it_is_passed_over(
+    make_tar: MakeTar, workers: int
+) -> None:
+    for name in ("a.tar", "b.tar"):
+        path = make_tar(name, [*good(30), ("1.jpg", b"text")])
+    source = ShardSource(str(path.parent), shuffle=1)
+    strict = Batches(source, batch_size=8, lanes=2, workers=workers, limit_errors=0.0, transform=train_transform(8))
+    used: list[Batch] = []
+    with pytest.raises(MuseError, match="1 of 31 samples could not be used"):
+        used.extend(strict)
+    assert [batch.skipped for batch in used] == [{}] * 7
+
+
 def test_damage_is_counted_over_all_workers_of_a_process(make_tar: MakeTar) -> None:
     for name in ("a.tar", "b.tar"):
         path = make_tar(name, [*good(30), ("1.jpg", b"text")])

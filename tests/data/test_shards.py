@@ -247,6 +247,20 @@ def test_a_shard_replaced_before_it_is_read_is_counted(scene_shards: Path, tmp_p
     assert found == {"good": 42, "shard was replaced while reading": 1, "sample missing from its shard": 5}
 
 
+def test_a_shard_replaced_by_one_of_the_same_size_is_counted(scene_shards: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(scene_shards, tmp_path / "copy")
+    source = ShardSource(str(folder))
+    path = folder / "000005.tar"
+    content = path.read_bytes()
+    path.unlink()
+    path.write_bytes(content)
+    assert reasons_of(source) == {"good": 42, "shard was replaced while reading": 1, "sample missing from its shard": 5}
+
+
+def reasons_of(source: ShardSource) -> Counter[str]:
+    return Counter(item.reason if isinstance(item, Skip) else "good" for item in source.once())
+
+
 def test_a_shard_overwritten_while_it_is_read_is_counted_and_gives_nothing_wrong(make_tar: MakeTar) -> None:
     path = make_tar("a.tar", good(5))
     stream = ShardSource(str(path), shuffle=1).once()

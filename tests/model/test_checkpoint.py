@@ -1,5 +1,6 @@
 """What a checkpoint holds, and what is refused when one is read."""
 
+import errno
 import json
 import shutil
 from collections.abc import Callable
@@ -12,7 +13,15 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from muse_core.errors import ExitCode, MuseError
-from muse_core.model.checkpoint import describe, fill, is_checkpoint, load_network, read_state, read_tensors
+from muse_core.model.checkpoint import (
+    describe,
+    fill,
+    is_checkpoint,
+    load_network,
+    read_state,
+    read_tensors,
+    write_tensors,
+)
 from muse_core.model.load import load_tokenizer
 from muse_core.model.weights import tiny
 from tests.model.small import small_network
@@ -102,6 +111,12 @@ def test_d6_a_checkpoint_says_all_that_is_needed_to_load_it(checkpoints: dict[in
     assert len(network.connector.blocks) == 2
     assert "stage 3" in describe(state)
     assert "muse" in describe(state)
+
+
+def test_a_disk_that_is_full_is_said_to_be(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="No space left on device") as refused:
+        write_tensors({"x": torch.zeros(10)}, Path("/dev/full"))
+    assert (refused.value.errno, refused.value.filename) == (errno.ENOSPC, "/dev/full")
 
 
 def test_c12_nothing_in_a_checkpoint_has_to_be_unpickled(checkpoints: dict[int, Path]) -> None:
