@@ -20,18 +20,21 @@ SemanticInput = Literal["normalized", "raw"]
 
 @dataclass(frozen=True)
 class BlockOutput:
-    """x (B, N, D) goes on; attention (B, H, N, N) meets the teacher; anchor (B, N, D) meets the captions."""
+    """x (B, N, D) goes on; attention (B, H, N, N) meets the teacher, None where it is not wanted; anchor (B, N, D)
+    meets the captions."""
 
     x: Tensor
-    attention: Tensor
+    attention: Tensor | None
     anchor: Tensor
 
 
 class Block(Protocol):
     """Either layout, as the connector sees it."""
 
-    def __call__(self, x: Tensor, origin: Tensor, routing: Routing, rotary: Rotary) -> BlockOutput:
-        """Run the block on x (B, N, D)."""
+    def __call__(
+        self, x: Tensor, origin: Tensor, routing: Routing, rotary: Rotary, mapped: bool = True
+    ) -> BlockOutput:
+        """Run the block on x (B, N, D); unless it is to be `mapped`, its attention is never held as a whole."""
         ...
 
 
@@ -67,18 +70,31 @@ class Topology(nn.Module):
         self.query_norm = nn.RMSNorm(width // heads, eps=EPS)
         self.key_norm = nn.RMSNorm(width // heads, eps=EPS)
 
-    def forward(self, x: Tensor, rotary: Rotary) -> Tensor:
-        """Map tokens (B, N, D) to attention (B, H, N, N)."""
+    def forward(self, x: Tensor, rotary: Rotary, mapped: bool = True) -> "Looks":
+        """Map tokens (B, N, D) to where each of them looks."""
         q = rearrange(self.query(x), "b n (h c) -> b h n c", h=self.heads)
         k = rearrange(self.key(x), "b n (h c) -> b h n c", h=self.heads)
         q, k = rotary(self.query_norm(q)), rotary(self.key_norm(k))
-        return torch.softmax(q @ k.mT * q.shape[-1] ** -0.5, dim=-1)
+        return Looks(q, k, torch.softmax(q @ k.mT * q.shape[-1] ** -0.5, dim=-1) if mapped else None)
 
 
-def attend(attention: Tensor, values: Tensor) -> Tensor:
-    """Mix values (B, N, D) by attention (B, H, N, N), each head its own channels."""
-    heads = rearrange(values, "b n (h c) -> b h n c", h=attention.shape[1])
-    return rearrange(attention.to(heads.dtype) @ heads, "b h n c -> b n (h c)")
+@dataclass(frozen=True)
+class Looks:
+    """Queries and keys (B, H, N, C), and the attention (B, H, N, N) they make, where somebody wants to see it."""
+
+    queries: Tensor
+    keys: Tensor
+    map: Tensor | None
+
+    def mix(self, values: Tensor, routing: Routing) -> Tensor:
+        """Mix values (B, N, D) by the attention, each head its own channels."""
+        heads = rearrange(values, "b n (h c) -> b h n c", h=self.queries.shape[1])
+        if self.map is not None:
+            mixed = routing.hand_attention(self.map).to(heads.dtype) @ heads
+        else:
+            queries, keys = (routing.hand_attention(one).to(heads.dtype) for one in (self.queries, self.keys))
+            mixed = functional.scaled_dot_product_attention(queries, keys, heads)
+        return rearrange(mixed, "b h n c -> b n (h c)")
 
 
 class SynergisticBlock(nn.Module):
@@ -101,19 +117,21 @@ class SynergisticBlock(nn.Module):
         self.out = nn.Linear(width, width, bias=False)
         self.feed_forward = FeedForward(width)
 
-    def forward(self, x: Tensor, origin: Tensor, routing: Routing, rotary: Rotary) -> BlockOutput:
+    def forward(
+        self, x: Tensor, origin: Tensor, routing: Routing, rotary: Rotary, mapped: bool = True
+    ) -> BlockOutput:
         """Run the three streams on x (B, N, D); `origin` (B, N, D) is the adapter's output."""
         raw = routing.read(x, origin)
         read = normalize(raw)  # B N D
-        attention = self.topology(read, rotary)  # B H N N  taught by the structure teacher
+        looks = self.topology(read, rotary, mapped)  # B H N N  taught by the structure teacher
         meant = read if self.semantic_input == "normalized" else raw
         anchor: Tensor = self.semantic(meant)  # B N D    taught by the captions
 
         values = self.texture(normalize(x))  # B N D    taught by the pixels
         if self.gate is not None:
-            values = values + self.gate * routing.stop(normalize(anchor))
-        x = x + self.out(attend(routing.stop(attention), values))
-        return BlockOutput(x + self.feed_forward(normalize(x)), attention, anchor)
+            values = values + self.gate * routing.hand_anchor(normalize(anchor))
+        x = x + self.out(looks.mix(values, routing))
+        return BlockOutput(x + self.feed_forward(normalize(x)), looks.map, anchor)
 
 
 class ReleasedBlock(nn.Module):
@@ -133,10 +151,12 @@ class ReleasedBlock(nn.Module):
         self.norm1 = nn.RMSNorm(width, eps=EPS)
         self.norm2 = nn.RMSNorm(width, eps=EPS)
 
-    def forward(self, x: Tensor, origin: Tensor, routing: Routing, rotary: Rotary) -> BlockOutput:
+    def forward(
+        self, x: Tensor, origin: Tensor, routing: Routing, rotary: Rotary, mapped: bool = True
+    ) -> BlockOutput:
         """Run the block on x (B, N, D); `origin` is read by routing `open` only."""
         read = routing.read(x, origin)  # B N D
-        attention = self.topology(self.norm1(read), rotary)  # B H N N
+        looks = self.topology(self.norm1(read), rotary, mapped)  # B H N N
         anchor: Tensor = self.semantic(read)  # B N D
-        x = x + self.out(attend(routing.stop(attention), self.texture(self.norm1(x))))
-        return BlockOutput(x + self.feed_forward(self.norm2(x)), attention, anchor)
+        x = x + self.out(looks.mix(self.texture(self.norm1(x)), routing))
+        return BlockOutput(x + self.feed_forward(self.norm2(x)), looks.map, anchor)

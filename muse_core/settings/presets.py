@@ -4,7 +4,8 @@
 paper and public code disagree, `run.recipe` chooses:
 
     muse      the paper's block, routing and per-block losses with the public code's weights and rates; what we train
-    paper     the same, and reconstruction weighted x 0.1 in stages 1 and 2 with its gradient whole (Figure 2)
+    paper     what the paper says and draws: attention open to the pixels, only the named weights in stages 1 and 2,
+              reconstruction weighted x 0.1 there with its gradient whole (Figure 2)
     released  what the public code trains: its block, its routing, losses on the last block, reconstruction at full
               weight with half of its gradient in stages 1 and 2
 """
@@ -70,9 +71,10 @@ def _as_it_is(sections: Preset, stage: int) -> Preset:
 def _paper(sections: Preset, stage: int) -> Preset:
     losses = sections["losses"]
     if stage == 3:
-        return {}
+        return {"training": {"routing": "figure-open"}}
     weaker = {name: PAPER_RECONSTRUCTION * losses[name] for name in ("pixel", "perceptual")}
-    return {"losses": weaker, "optim": {"gradient_scale": 1.0}}
+    training = {"routing": "figure", "trains": "paper"}
+    return {"losses": weaker, "optim": {"gradient_scale": 1.0}, "training": training}
 
 
 def _released(sections: Preset, stage: int) -> Preset:

@@ -16,7 +16,7 @@ class RunSettings(Section):
     stage: Annotated[int, Field(ge=1, le=3)] = Field(1, description="1 topology, 2 semantics, 3 synergy")
     size: Literal["tiny", "1b", "3b"] = Field("1b", description="which networks and which recipe")
     recipe: Literal["muse", "paper", "released"] = Field(
-        "muse", description="where paper and public code disagree: our reading, the figure's weights, or the code's"
+        "muse", description="where paper and public code disagree: our reading, the paper's, or the code's"
     )
     init: str | None = Field(
         None, description="checkpoint to start from, or `none`; empty: the newest finished previous stage of the size"
@@ -91,7 +91,12 @@ class TrainingSettings(Section):
     reconstruct: Positive | None = Field(
         None, description="images of each batch that are decoded; empty: all. The decoder is the costly part"
     )
-    routing: Literal["strict", "open", "joint", "released"] = Field("strict", description="where gradients go")
+    routing: Literal["strict", "open", "joint", "released", "figure", "figure-open"] = Field(
+        "strict", description="where gradients go"
+    )
+    trains: Literal["released", "paper"] = Field(
+        "released", description="what stages 1 and 2 train: as the public code, or only what the paper names"
+    )
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     devices: str = Field("auto", description="auto, cpu, mps, a number of devices, or indices such as 0,2")
     save_every: Positive = 5_000

@@ -59,6 +59,7 @@ def objectives_of(settings: TrainSettings) -> Objectives:
         contrastive_last_only=settings.model.layout == "released",
         injects=settings.model.layout == "muse" and settings.model.inject,
         routing=ROUTINGS[settings.training.routing],
+        named_only=settings.training.trains == "paper",
     )
 
 

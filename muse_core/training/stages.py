@@ -27,24 +27,30 @@ topology step."""
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage: its name and the parts that train in it."""
+    """One stage: its name, the parts that train in it, and those that the paper names for it."""
 
     number: int
     title: str
     trained: frozenset[str]
+    named: frozenset[str]
 
 
 _PIXELS = frozenset({"adapter", "topology", "texture", "decoder"})
+_ALL = frozenset(PARTS)
 STAGES: Mapping[int, Stage] = {
-    1: Stage(1, "topology", _PIXELS),
-    2: Stage(2, "semantics", _PIXELS | {"semantic"}),
-    3: Stage(3, "synergy", _PIXELS | {"semantic", "encoder"}),
+    1: Stage(1, "topology", _PIXELS, named=frozenset({"topology"})),
+    2: Stage(2, "semantics", _PIXELS | {"semantic"}, named=frozenset({"topology", "semantic"})),
+    3: Stage(3, "synergy", _ALL, named=_ALL),
 }
+"""The paper's table names W_Q and W_K for stage 1, W_V and the projector for stage 2; its figure draws the topology
+loss in both."""
 
 
 @dataclass(frozen=True)
 class Objectives:
-    """What decides which weights can be reached: active losses, whether anchors are mixed in, how gradients go."""
+    """What decides which weights train: active losses, whether anchors are mixed in, how gradients go, and whether only
+    what the paper names does.
+    """
 
     topology: bool
     contrastive: bool
@@ -52,6 +58,7 @@ class Objectives:
     contrastive_last_only: bool
     injects: bool
     routing: Routing
+    named_only: bool = False
 
 
 def part_of(name: str) -> str:
@@ -77,15 +84,15 @@ def unreached(name: str, blocks: int, objectives: Objectives) -> str | None:
     part = part_of(name)
     words = name.split(".")
     earlier = "blocks" in words and int(words[words.index("blocks") + 1]) < blocks - 1
-    through_pixels = not objectives.routing.shield
+    through_attention = not objectives.routing.attention
     # With split "through", a loss on the last block trains the texture of earlier blocks, never their own streams.
-    if part == "topology" and not through_pixels:
+    if part == "topology" and not through_attention:
         if not objectives.topology:
             return "no topology loss"
         if objectives.topology_last_only and earlier:
             return "the topology loss is on the last block only"
     if part == "semantic":
-        mixed_in = through_pixels and objectives.injects and "blocks" in words
+        mixed_in = not objectives.routing.anchor and objectives.injects and "blocks" in words
         if not objectives.contrastive and not mixed_in:
             return "no contrastive loss"
         if objectives.contrastive_last_only and earlier and not mixed_in:
@@ -105,11 +112,12 @@ class Division:
 
 def divide(network: MuseNetwork, stage: Stage, objectives: Objectives) -> Division:
     """Decide for each weight whether it trains in a stage."""
+    parts = stage.named if objectives.named_only else stage.trained
     trained: list[str] = []
     frozen: dict[str, str] = {}
     for name, _ in network.named_parameters():
         part = part_of(name)
-        reason = None if part in stage.trained else f"stage {stage.number} does not train the {part}"
+        reason = None if part in parts else f"stage {stage.number} does not train the {part}"
         reason = reason or unreached(name, len(network.connector.blocks), objectives)
         if reason:
             frozen[name] = reason

@@ -127,4 +127,10 @@ def test_the_papers_recipe_weighs_reconstruction_less_before_stage_3(size: str, 
     assert paper.losses.pixel == pytest.approx(factor * ours.losses.pixel)
     assert paper.losses.perceptual == pytest.approx(factor * ours.losses.perceptual)
     assert (paper.optim.gradient_scale, paper.model.layout) == (1.0, "muse")
+    assert (paper.training.routing, paper.training.trains) == (
+        ("figure-open", "released") if stage == 3 else ("figure", "paper")
+    )
+    assert (paper.losses.topology_blocks, paper.model.inject, paper.model.semantic_input) == (
+        "every", True, "normalized",
+    )  # fmt: skip
     assert paper.losses.topology == ours.losses.topology

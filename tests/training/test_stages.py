@@ -159,6 +159,25 @@ def reasons(stage: int, **changes: object) -> dict[str, str]:
     return dict(division_of(network, settings).frozen)
 
 
+@pytest.mark.parametrize(("stage", "parts"), [(1, {"topology"}), (2, {"topology", "semantic"}), (3, set(PARTS))])
+def test_only_what_the_paper_names_trains_when_so_asked(stage: int, parts: set[str]) -> None:
+    settings = lean(stage, {"training.trains": "paper", "training.routing": "figure"})
+    division = division_of(small_network("muse"), settings)
+    assert {part_of(name) for name in division.trained} == parts
+
+
+def test_as_the_figure_draws_it_pixels_train_queries_and_keys(tmp_path: Path) -> None:
+    """Stage 1 of the paper's recipe: even with the topology loss off, W_Q and W_K move, and they alone."""
+    changes = {"training.trains": "paper", "training.routing": "figure", "losses.topology": 0.0}
+    run = begin(1, tmp_path / "run", changes)
+    batch = run.next_batch()
+    loss = run.losses(run.objective.run(run.trainee, batch), batch, 0)["pixel"]
+    loss.backward()
+    weights = dict(run.network.named_parameters())
+    moved = {name for name, weight in weights.items() if weight.grad is not None and bool(weight.grad.any())}
+    assert moved == {name for name in weights if part_of(name) == "topology"}
+
+
 def test_a_topology_loss_on_the_last_block_freezes_the_queries_and_keys_before_it() -> None:
     frozen = reasons(3, losses__topology_blocks="last")
     assert set(frozen.values()) == {"the topology loss is on the last block only"}
