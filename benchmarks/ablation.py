@@ -67,7 +67,7 @@ class Scale:
 
     def steps_of(self, stage: int) -> int:
         """Return the steps of a stage."""
-        return max(2, round(self.steps * preset("tiny", stage)["training"]["steps"]))
+        return max(2, round(self.steps * int(preset("tiny", stage)["training"]["steps"])))
 
 
 @dataclass(frozen=True)

@@ -292,8 +292,14 @@ def missing(results: Results, seeds: int) -> str:
     return "Not made: " + ", ".join(lacking) + "." if lacking else "Every planned run was made."
 
 
-def conclusion(results: Results) -> str:
-    """State the decision of the rule."""
+def is_short(scale: Lengths) -> bool:
+    """Say whether the runs had less of anything than tiny's own recipe."""
+    own = [preset("tiny", stage)["training"]["steps"] for stage in STAGES]
+    return scale.decoded is not None or [scale.steps_of(stage) for stage in STAGES] != own
+
+
+def conclusion(results: Results, short: bool) -> str:
+    """State the decision of the rule, and what it rests on."""
     chosen, known = decision(results), [name for name in FACTORS if qualifies(results, name) is not None]
     if not known:
         return "**No decision**: it takes two seeds and the paper's default."
@@ -301,7 +307,10 @@ def conclusion(results: Results) -> str:
         return f"**Tiny keeps the paper's defaults**: none of {len(known)} factors meets the rule."
     met = [name for name in known if qualifies(results, name)]
     others = "" if len(met) == 1 else " It gains most of those that meet the rule (" + ", ".join(met) + ")."
-    return f"**By the rule, tiny leaves the paper's default for `{chosen}`.**{others} 1b and 3b keep the paper's."
+    length = f" These were short runs: before presets change, `{chosen}` should hold at their length." if short else ""
+    return (
+        f"**By the rule, tiny leaves the paper's default for `{chosen}`.**{others} 1b and 3b keep the paper's.{length}"
+    )
 
 
 def introduction(scale: Lengths) -> str:
@@ -317,7 +326,7 @@ def introduction(scale: Lengths) -> str:
         images=scale.images,
         probe=scale.probe,
         epochs=scale.epochs,
-        short=SHORT.format(own=own, decoded=decoded) if steps != own or decoded else "",
+        short=SHORT.format(own=own, decoded=decoded) if is_short(scale) else "",
     )
     return "\n\n".join(textwrap.fill(" ".join(part.split()), 118) for part in text.split("\n\n")) + "\n"
 
@@ -347,7 +356,7 @@ def page(results: Results, conflict: Conflicts, raw: Mapping[str, float], scale:
         RULE,
         *differences(results),
         "",
-        conclusion(results),
+        conclusion(results, is_short(scale)),
         "",
         "## What the paper claims",
         "",

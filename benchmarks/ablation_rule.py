@@ -76,5 +76,6 @@ def decision(results: Results, factors: Sequence[str] = FACTORS) -> str:
 
     Factors were varied one at a time, so at most one is taken: of those that meet the rule, the one with most mIoU.
     """
-    gains = {name: results.effect(name, GAINS) for name in factors if qualifies(results, name)}
-    return max(gains, key=lambda name: gains[name].gain if gains[name] else 0.0, default=PAPER)  # type: ignore[union-attr]
+    effects = {name: results.effect(name, GAINS) for name in factors if qualifies(results, name)}
+    gains = {name: effect.gain for name, effect in effects.items() if effect}
+    return max(gains, key=lambda name: gains[name], default=PAPER)
