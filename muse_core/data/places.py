@@ -21,6 +21,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, cast
 
 from muse_core.errors import ExitCode, MuseError
+from muse_core.offline import refuse_address
 
 ALLOW_PIPE = "MUSE_ALLOW_PIPE"
 """Set to 1, this variable lets `pipe:` addresses run commands."""
@@ -118,6 +119,7 @@ def matching(pattern: str) -> list[str]:
 
 
 def _files(where: str) -> tuple[Any, str]:
+    refuse_address(where)
     import fsspec
 
     try:
@@ -152,6 +154,7 @@ def _fetch(where: str, target: str) -> None:
         OSError: whatever went wrong, as each of fsspec's systems has errors of its own kind.
     """
     refuse_pipe(where)
+    refuse_address(where)
     try:
         if where.startswith("pipe:"):
             with Path(target).open("wb") as file:

@@ -218,6 +218,10 @@ def _added(before: Moments | None, more: Moments) -> Moments:
 
 
 def _key(sample: Sample, number: int) -> str:
-    """The name of a sample within its shard, where a tar can hold it; the whole key is in its json."""
+    """The name of a sample within its shard, where a tar can hold it; the whole key is in its json.
+
+    A name that would lead out of a folder, where somebody unpacks the tar, is not handed on.
+    """
     name = sample.key.partition("/")[2] or sample.key
-    return name if name.isascii() and len(name) <= _LONGEST_KEY else f"{number:08d}"
+    leads_out = "\\" in name or not {"", ".", ".."}.isdisjoint(name.split("/"))
+    return f"{number:08d}" if leads_out or not name.isascii() or len(name) > _LONGEST_KEY else name

@@ -11,6 +11,7 @@ from typing import Any, BinaryIO, NamedTuple, cast
 
 from muse_core.errors import ExitCode, MuseError
 from muse_core.files import write_atomically
+from muse_core.offline import refuse_address
 
 
 class Entry(NamedTuple):
@@ -159,6 +160,7 @@ def _file_system(where: str) -> tuple[Any, str]:
     protocol, _, rest = where.partition("://")
     if protocol in ("file", "local"):
         return None, rest
+    refuse_address(where)
     from fsspec.core import url_to_fs
 
     try:
