@@ -58,6 +58,22 @@ def written_aside(folder: Path) -> Iterator[Path]:
         raise
 
 
+def undo_aside(parent: Path, prefix: str) -> list[str]:
+    """Undo what `written_aside` left of folders whose names begin with `prefix` when its process was killed.
+
+    Half-filled ones are removed; one that was being replaced, and has no successor yet, is put back. Only for who knows
+    that nobody writes there. Returns the names of what was removed.
+    """
+    for old in sorted(parent.glob(f".{prefix}*.old")):
+        target = parent / old.name[1:].rsplit(".", 2)[0]
+        if not target.exists():
+            old.rename(target)
+    left = sorted(parent.glob(f".{prefix}*"))
+    for one in left:
+        shutil.rmtree(one)
+    return [one.name for one in left]
+
+
 def publish(aside: Path, folder: Path) -> None:
     """Make a finished folder appear as `folder`, in place of an older one."""
     for file in aside.rglob("*"):

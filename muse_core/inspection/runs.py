@@ -28,7 +28,7 @@ def inspect_run(path: Path) -> Inspection:
     _judge_config(run, problems)
     _judge_metrics(run, problems)
     for left in sorted((path / "checkpoints").glob(".step-*")):
-        notes.note("checkpoint that was never completed (it can be deleted)", left.name)
+        notes.note("checkpoint that was never completed (--resume removes it)", left.name)
     steps = [int(one.name.removeprefix("step-")) for one in run.checkpoints()]
     inside = _inside(last, problems, notes)
     going_on = _going_on(run, last)

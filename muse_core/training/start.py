@@ -12,9 +12,9 @@ from accelerate.state import AcceleratorState
 
 from muse_core.data.loader import is_death_of_reader
 from muse_core.errors import ExitCode, MuseError, explained
-from muse_core.files import free_name
+from muse_core.files import free_name, undo_aside
 from muse_core.progress import Progress, Silent
-from muse_core.runs import Logged, RunFolder, new_path
+from muse_core.runs import FollowerFolder, Logged, RunFolder, new_path
 from muse_core.settings.train import TrainSettings
 from muse_core.training.loop import train as train_loop
 from muse_core.training.plan import Plan, make_plan
@@ -105,14 +105,22 @@ def resume(folder: RunFolder, progress: Progress | None = None) -> RunSummary:
     settings = TrainSettings.model_validate(folder.settings())
     if folder.status.state == "finished":
         raise MuseError(f"{folder.path} is finished", hint=f"muse train --init {folder.path} for a new run from it")
-    last = folder.last_checkpoint()
-    plan = make_plan(_from_itself(settings) if last else settings)
-    plan.refuse_if_incomplete()
     with folder.held():
+        _tidy(folder, progress)
+        last = folder.last_checkpoint()
+        plan = make_plan(_from_itself(settings) if last else settings)
+        plan.refuse_if_incomplete()
         progress.say(f"continues {folder.path} exactly, from " + (last.name if last else "the first step"))
         folder.resume()
         folder.cut_metrics(int(last.name.removeprefix("step-")) if last else 0)
         return _train(settings, folder, progress, plan.init)
+
+
+def _tidy(folder: RunFolder, progress: Progress) -> None:
+    """Remove checkpoints that a killed process left half-written: while the folder is held, nobody writes them."""
+    left = [] if isinstance(folder, FollowerFolder) else undo_aside(folder.path / "checkpoints", "step-")
+    if left:
+        progress.say(f"removed  {', '.join(left)}: never completed")
 
 
 def _from_itself(settings: TrainSettings) -> TrainSettings:

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from muse_core.errors import ExitCode, MuseError
+from muse_core.files import undo_aside
 from muse_core.interrupts import Terminated
 from muse_core.model.checkpoint import read_state, read_tensors
 from muse_core.runs import RunFolder
@@ -120,8 +121,28 @@ def test_a_run_that_died_goes_on_from_its_last_checkpoint(
     (folder / "checkpoints" / ".step-0000003.123.tmp").mkdir()
     (folder / "metrics.jsonl").open("a").write('{"step": 3, "loss/pi')
     assert RunFolder(folder).status.state == "failed"
-    resume(RunFolder(folder))
+    said = StopAt(0)
+    resume(RunFolder(folder), said)
     assert_equal_runs(folder, uninterrupted[3])
+    assert "removed  .step-0000003.123.tmp: never completed" in said.said
+    assert list((folder / "checkpoints").glob(".*")) == []
+
+
+def test_a_checkpoint_that_was_being_replaced_is_put_back(tmp_path: Path) -> None:
+    """Killed between the two renames that put a new folder in place of an old one."""
+    for name in (
+        ".step-0000003.77.old/whole",
+        ".step-0000003.77.tmp/half",
+        ".step-0000002.5.old/done",
+        "step-0000002/x",
+    ):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).touch()
+    assert undo_aside(tmp_path, "step-") == [".step-0000002.5.old", ".step-0000003.77.tmp"]
+    assert sorted(str(file.relative_to(tmp_path)) for file in tmp_path.glob("*/*")) == [
+        "step-0000002/x",
+        "step-0000003/whole",
+    ]
 
 
 def dies_at(step: int, oppose: Any) -> Any:
