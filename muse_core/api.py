@@ -191,6 +191,7 @@ def zeroshot(
     top: Sequence[int] = (1, 5),
     limit: int | None = None,
     batch_size: int = 64,
+    team: Team = ALONE,
     progress: Progress | None = None,
 ) -> Scores:
     """Classify by text; classes default to what the data say, templates to the bare class.
@@ -200,7 +201,7 @@ def zeroshot(
     """
     return measure_zeroshot(
         tokenizer,
-        _data(tokenizer, data, limit, batch_size),
+        replace(_data(tokenizer, data, limit, batch_size), team=team),
         classes=classes,
         templates=templates or ("{}",),
         top=top,
@@ -222,6 +223,7 @@ def segment(
     batch_size: int = 64,
     baseline: bool = False,
     masks: Path | None = None,
+    team: Team = ALONE,
     progress: Progress | None = None,
 ) -> Segmented:
     """Train a linear head on frozen patches, and measure mIoU; patch features are cached under $MUSE_CACHE.
@@ -235,6 +237,7 @@ def segment(
         batch_size: images at a time; changes no number.
         baseline: measure the untouched encoder as well.
         masks: folder for the mask of each validation image, or None.
+        team: who else measures with this process.
         progress: who is told.
 
     Raises:
@@ -248,8 +251,8 @@ def segment(
     validation = _data(tokenizer, val_data, limit, batch_size, "val", size)
     return measure_segmentation(
         tokenizer,
-        train,
-        validation,
+        replace(train, team=team),
+        replace(validation, team=team),
         chosen,
         baseline=untouched,
         names=mask_names(train.source, chosen.labels),

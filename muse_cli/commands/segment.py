@@ -1,7 +1,7 @@
 """`muse segment`: how well a linear head on frozen patches names every pixel."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -21,7 +21,9 @@ from muse_cli.options import (
 from muse_cli.output import out
 
 if TYPE_CHECKING:
-    from muse_core.evaluation.segmentation import Segmented, SegmentOptions
+    from muse_core.evaluation.processes import Team
+    from muse_core.evaluation.protocol import Scores
+    from muse_core.evaluation.segmentation import SegmentOptions
     from muse_core.settings.measuring import SegmentSettings
 
 HELD = "as the training masks hold"
@@ -75,38 +77,43 @@ def segment(
     """Name every pixel with a linear head on frozen patches: mIoU."""
     from muse_cli.scores import give
     from muse_cli.settings import resolve_as
-    from muse_cli.tokenizer import chosen_or_newest
+    from muse_cli.team import measure
+    from muse_cli.tokenizer import chosen_or_newest, data_or_demo
     from muse_core.settings.measuring import SegmentSettings
 
     flags = {"train_data": data, "data": val_data, "classes": classes, "label_rule": label_rule, "view": view}
     flags |= {"size_px": size_px, "epochs": epochs, "baseline": baseline, "limit": limit, "train_limit": train_limit}
     flags |= {"batch_size": batch_size, "seed": seed, "devices": devices}
     settings, _ = resolve_as(SegmentSettings, "segment", flags, sets, config)
+    settings = settings.model_copy(update={"data": data_or_demo(settings.data)})
     where = chosen_or_newest(checkpoint)
-    found = measured(settings, where, save_masks)
-    write_strip(found, where, picture)
-    give(found.scores, where, out_file)
+    masks = None if save_masks is None else str(save_masks)
+    values = {"where": where, "settings": settings.model_dump(mode="json"), "masks": masks}
+    found = measure("muse_cli.commands.segment:measured", values, settings.devices)
+    give(found if picture is None else with_strip_at(found, picture), where, out_file)
 
 
-def measured(settings: "SegmentSettings", where: str, masks: Path | None) -> "Segmented":
-    """Measure a tokenizer as the settings say."""
-    from muse_cli.tokenizer import data_or_demo, load
+def measured(device: str, team: "Team", where: str, settings: dict[str, Any], masks: str | None) -> "Scores":
+    """Measure as the settings say, alone or as one of several processes."""
+    from muse_cli.tokenizer import load
     from muse_core import segment as measure
-    from muse_core.machine import pick_device
+    from muse_core.settings.measuring import SegmentSettings
 
+    chosen = SegmentSettings.model_validate(settings)
     return measure(
-        load(where, pick_device(settings.devices), "featurizes"),
-        settings.train_data or "demo:train",
-        data_or_demo(settings.data),
-        options_of(settings),
-        size=settings.size_px,
-        limit=settings.limit,
-        train_limit=settings.train_limit,
-        batch_size=settings.batch_size,
-        baseline=settings.baseline,
-        masks=masks,
+        load(where, device, "featurizes"),
+        chosen.train_data or "demo:train",
+        str(chosen.data),
+        options_of(chosen),
+        size=chosen.size_px,
+        limit=chosen.limit,
+        train_limit=chosen.train_limit,
+        batch_size=chosen.batch_size,
+        baseline=chosen.baseline,
+        masks=None if masks is None else Path(masks),
+        team=team,
         progress=out.progress(),
-    )
+    ).scores
 
 
 def options_of(settings: "SegmentSettings") -> "SegmentOptions":
@@ -126,13 +133,12 @@ def options_of(settings: "SegmentSettings") -> "SegmentOptions":
     )
 
 
-def write_strip(found: "Segmented", where: str, picture: Path | None) -> None:
-    """Write the examples to the file asked for, else beside the scores of the run."""
-    from muse_cli.scores import result_path
-    from muse_core.evaluation.maskpictures import save_strip
+def with_strip_at(scores: "Scores", picture: Path) -> "Scores":
+    """Write the strip of examples to the file asked for; return the scores without it."""
+    from dataclasses import replace
 
-    beside = result_path(found.scores, where)
-    strip = picture or (beside.with_suffix(".png") if beside else None)
-    if strip is not None:
-        save_strip(found.examples, strip)
-        out.say(f"image, named and true classes: {strip}")
+    from muse_core.files import write_atomically
+
+    write_atomically(picture, scores.pictures["segment"])
+    out.say(f"drawn in {picture}")
+    return replace(scores, pictures={})

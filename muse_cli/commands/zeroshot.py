@@ -1,11 +1,15 @@
 """`muse zeroshot`: which class name fits an image best."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from muse_cli.options import BatchSize, Checkpoint, ConfigFile, Data, Devices, Limit, ScoresFile, Sets
 from muse_cli.output import out
+
+if TYPE_CHECKING:
+    from muse_core.evaluation.processes import Team
+    from muse_core.evaluation.protocol import Scores
 
 NAMES = "imagenet (open_clip's 1000 names), or a file with one class name per line."
 Classes = Annotated[
@@ -37,10 +41,8 @@ def zeroshot(
     """Classify images by text."""
     from muse_cli.scores import give
     from muse_cli.settings import resolve_as
-    from muse_cli.tokenizer import chosen_or_newest, data_or_demo, load
-    from muse_core import zeroshot as measure
-    from muse_core.evaluation.zeroshot import named_classes, named_templates
-    from muse_core.machine import pick_device
+    from muse_cli.team import measure
+    from muse_cli.tokenizer import chosen_or_newest, data_or_demo
     from muse_core.settings.measuring import ZeroshotSettings
 
     flags = {
@@ -53,15 +55,28 @@ def zeroshot(
         "devices": devices,
     }
     settings, _ = resolve_as(ZeroshotSettings, "zeroshot", flags, sets, config)
+    settings = settings.model_copy(update={"data": data_or_demo(settings.data)})
     where = chosen_or_newest(checkpoint)
-    scores = measure(
-        load(where, pick_device(settings.devices)),
-        data=data_or_demo(settings.data),
-        classes=None if settings.classes is None else named_classes(settings.classes),
-        templates=named_templates(settings.templates),
-        top=settings.top,
-        limit=settings.limit,
-        batch_size=settings.batch_size,
+    values = {"where": where, "settings": settings.model_dump(mode="json")}
+    give(measure("muse_cli.commands.zeroshot:measured", values, settings.devices), where, out_file)
+
+
+def measured(device: str, team: "Team", where: str, settings: dict[str, Any]) -> "Scores":
+    """Measure as the settings say, alone or as one of several processes."""
+    from muse_cli.tokenizer import load
+    from muse_core import zeroshot as measure
+    from muse_core.evaluation.zeroshot import named_classes, named_templates
+    from muse_core.settings.measuring import ZeroshotSettings
+
+    chosen = ZeroshotSettings.model_validate(settings)
+    return measure(
+        load(where, device),
+        data=str(chosen.data),
+        classes=None if chosen.classes is None else named_classes(chosen.classes),
+        templates=named_templates(chosen.templates),
+        top=chosen.top,
+        limit=chosen.limit,
+        batch_size=chosen.batch_size,
+        team=team,
         progress=out.progress(),
     )
-    give(scores, where, out_file)

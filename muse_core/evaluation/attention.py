@@ -5,7 +5,8 @@ Letters: B images, n = h*w patches. Rows of every map are queries.
 
 import hashlib
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -51,6 +52,14 @@ class _Stream:
         if objects is not None:
             self.ranking.add(maps, objects, grid)
 
+    def merge(self, other: Self) -> None:
+        """Take in everything another one has seen."""
+        self.kl += other.kl
+        self.images += other.images
+        self.entropy += other.entropy
+        self.reach += other.reach
+        self.ranking.merge(other.ranking)
+
     def scores(self, with_kl: bool) -> dict[str, float]:
         """Return the numbers this stream has."""
         kl = {"kl": self.kl / self.images} if with_kl else {}
@@ -85,6 +94,16 @@ class _Survey:
             if target is not None:
                 self.rankings["teacher"].add(target, objects, self.grid)
 
+    def merge(self, other: Self) -> None:
+        """Take in everything another one, of the same layers, has seen."""
+        _refuse_other_grid(self.grid, other.grid)
+        for layer, stream in self.layers.items():
+            stream.merge(other.layers[layer])
+        self.raw.merge(other.raw)
+        for name, ranking in self.rankings.items():
+            ranking.merge(other.rankings[name])
+        self.teacher.merge(other.teacher)
+
 
 def measure(context: ProbeContext, options: TopologyOptions) -> Scores:
     """Compare attention with the teacher's, and with the objects of the masks, beside what needs no learning.
@@ -98,15 +117,23 @@ def measure(context: ProbeContext, options: TopologyOptions) -> Scores:
     started, tally = time.perf_counter(), Tally()
     layers = _layers(tokenizer, options.layer)
     survey: _Survey | None = None
-    for batch in read(context.validation.data, context.progress, "attention", tally):
+    shared = replace(context.validation.data, team=context.validation.team)
+    for batch in read(shared, context.progress, "attention", tally):
         maps, grid = _maps(tokenizer, batch.images, layers)
         survey = survey or _Survey(grid, layers)
-        if survey.grid != grid:
-            raise MuseError(f"attention grids of {survey.grid} and {grid} cannot be averaged")
+        _refuse_other_grid(survey.grid, grid)
         target = None if context.teacher is None else context.teacher(batch.images, grid)
         survey.add(batch.images, maps, _raw(context.baseline, batch.images, grid), target, batch.masks)
-    assert survey is not None  # `read` ends with an error when there is no batch
-    return _scores(context, survey, tally, options, time.perf_counter() - started)
+    whole, *others = shared.team.gather(survey)  # whoever had no batch has none; all have one together, or `read` ends
+    assert whole is not None
+    for other in filter(None, others):
+        whole.merge(other)
+    return _scores(context, whole, tally, options, time.perf_counter() - started)
+
+
+def _refuse_other_grid(one: Grid, other: Grid) -> None:
+    if one != other:
+        raise MuseError(f"attention grids of {one} and {other} cannot be averaged")
 
 
 @torch.no_grad()

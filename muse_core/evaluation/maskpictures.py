@@ -44,11 +44,11 @@ def save_mask(said: Bytes, path: Path) -> None:
     """Write named classes (H, W) as a PNG whose values are the classes, shown in colour."""
     image = Image.fromarray(said, mode="P")
     image.putpalette(palette().flatten().tolist())
-    _write(image, path)
+    write_atomically(path, _png(image))
 
 
-def save_strip(examples: list[Example], path: Path, side: int = 192) -> None:
-    """Write one row for each example: image, what was named, the truth."""
+def strip(examples: list[Example], side: int = 192) -> bytes:
+    """Draw one row for each example, as PNG: image, what was named, the truth."""
     colours = palette()
     width = len(_COLUMNS) * (side + _GAP) + _GAP
     sheet = Image.new("RGB", (width, _TITLE + len(examples) * (side + _GAP) + _GAP), "white")
@@ -61,7 +61,7 @@ def save_strip(examples: list[Example], path: Path, side: int = 192) -> None:
             cell = _fitted(pixels, side, smooth)
             left = _GAP + column * (side + _GAP) + (side - cell.width) // 2
             sheet.paste(cell, (left, _TITLE + row * (side + _GAP) + (side - cell.height) // 2))
-    _write(sheet, path)
+    return _png(sheet)
 
 
 def _fitted(pixels: Bytes, side: int, smooth: bool) -> Image.Image:
@@ -70,7 +70,7 @@ def _fitted(pixels: Bytes, side: int, smooth: bool) -> Image.Image:
     return Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC if smooth else Image.Resampling.NEAREST)
 
 
-def _write(image: Image.Image, path: Path) -> None:
+def _png(image: Image.Image) -> bytes:
     stream = BytesIO()
     image.save(stream, format="png")
-    write_atomically(path, stream.getvalue())
+    return stream.getvalue()

@@ -3,7 +3,7 @@
 Letters: C classes, n images.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -47,6 +47,10 @@ class PixelConfusion:
         labels, said = labels[known], said[known]
         pairs = torch.bincount(labels * classes + said, minlength=classes**2)
         self.counts += pairs.view(classes, classes).cpu()
+
+    def merge(self, parts: Sequence[Tensor]) -> None:
+        """Replace the counts by the sum of those of all processes."""
+        self.counts = sum(parts, torch.zeros_like(self.counts))
 
     def iou(self) -> Tensor:
         """Intersection over union per class, float64 (C,); not a number where a class is neither true nor named."""
@@ -106,9 +110,17 @@ class ImageOverlaps:
         parts = (labels[labels == said], labels, said)
         self._rows.append(torch.stack([torch.bincount(part, minlength=self._classes).cpu() for part in parts]))
 
+    def rows(self) -> Tensor:
+        """Return what was counted, in the order it was taken in: int64 (n, 3, C)."""
+        return torch.stack(self._rows) if self._rows else torch.zeros(0, 3, self._classes, dtype=torch.int64)
+
+    def replace(self, rows: Tensor) -> None:
+        """Hold other rows (n, 3, C) instead."""
+        self._rows = list(rows)
+
     def standard_error(self) -> float:
         """Return the deviation of the mean IoU over sets of images drawn with replacement (bootstrap, seeded)."""
-        rows = torch.stack(self._rows).double()  # n 3 C
+        rows = self.rows().double()  # n 3 C
         generator = torch.Generator().manual_seed(0)
         drawn = torch.randint(len(rows), (self.DRAWS, len(rows)), generator=generator)
         times = torch.zeros(self.DRAWS, len(rows), dtype=torch.float64)

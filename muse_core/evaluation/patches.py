@@ -5,14 +5,18 @@ Letters: B samples in a piece, D feature width, h x w patches, S side of an imag
 
 import hashlib
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from muse_core.data.sample import UNKNOWN_MASK, Batch
 from muse_core.errors import MuseError
 from muse_core.evaluation.features import behaviour, content
 from muse_core.evaluation.protocol import Counts
@@ -23,39 +27,48 @@ from muse_core.model.abilities import Featurizes
 from muse_core.progress import Progress
 
 _PIECE = 256  # samples per file: 34 MB of features at 512 x 8 x 8
-_LIST = "pieces.json"
+_LIST = "store.json"
 
 
 @dataclass(frozen=True)
 class PatchStore:
     """Features (B, D, h, w) float32 and masks (B, S, S) uint8 in files of a folder.
 
-    cover: pixels (high, wide) that the grid covers; more than S where an image was padded.
+    sizes: samples in each file, by its number. cover: pixels (high, wide) that the grid covers; more than S where an
+    image was padded.
     """
 
     folder: Path
     width: int
-    pieces: int
+    sizes: Mapping[int, int]
     cover: tuple[int, int]
     counts: Counts
-    samples: int
 
-    def piece(self, index: int) -> tuple[Tensor, Tensor]:
+    @property
+    def samples(self) -> int:
+        """How many there are in all."""
+        return sum(self.sizes.values())
+
+    def piece(self, number: int) -> tuple[Tensor, Tensor]:
         """Read one piece."""
-        tensors = load_file(self.folder / f"{index:05d}.safetensors")
+        tensors = load_file(_file_of(self.folder, number))
         return tensors["features"], tensors["masks"]
 
     def shuffled(self, batch_size: int, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
         """Every sample once, in batches: pieces in random order, and samples in random order within each."""
-        for index in torch.randperm(self.pieces, generator=generator).tolist():
-            features, masks = self.piece(index)
+        numbers = list(self.sizes)
+        for index in torch.randperm(len(numbers), generator=generator).tolist():
+            features, masks = self.piece(numbers[index])
             for chosen in torch.split(torch.randperm(len(features), generator=generator), batch_size):
                 yield features[chosen], masks[chosen]
 
     def steps(self, batch_size: int) -> int:
         """Count the batches of one pass."""
-        whole, rest = divmod(self.samples, _PIECE)
-        return whole * -(-_PIECE // batch_size) + -(-rest // batch_size)
+        return sum(-(-size // batch_size) for size in self.sizes.values())
+
+
+def _file_of(folder: Path, number: int) -> Path:
+    return folder / f"{number:05d}.safetensors"
 
 
 def store_patches(tokenizer: object, data: EvalData, layer: str | None, cache: Path, progress: Progress) -> PatchStore:
@@ -75,18 +88,12 @@ def store_patches(tokenizer: object, data: EvalData, layer: str | None, cache: P
         raise MuseError(f"{named(tokenizer)} gives no features")
     chosen = layer_for_segmenting(tokenizer, layer)
     folder = cache / f"patches-{_key(tokenizer, data, chosen)}"
-    if not (folder / _LIST).is_file():
-        with written_aside(folder) as aside:
-            _write(tokenizer, data, chosen, aside, progress)
+    # Either all processes write or none: one that found the store while another did not would wait for ever.
+    if not all(data.team.gather((folder / _LIST).is_file())):
+        _write_together(tokenizer, data, chosen, folder, progress)
     found = read_json(folder / _LIST)
-    store = PatchStore(
-        folder,
-        found["width"],
-        found["pieces"],
-        (found["cover"][0], found["cover"][1]),
-        found["counts"],
-        found["samples"],
-    )
+    sizes = {int(number): int(size) for number, size in found["sizes"].items()}
+    store = PatchStore(folder, found["width"], sizes, (found["cover"][0], found["cover"][1]), found["counts"])
     if not store.samples:
         raise MuseError(
             f"not one of the {store.counts['seen']} samples of {data.name} has a mask",
@@ -106,47 +113,51 @@ def _key(tokenizer: Featurizes, data: EvalData, layer: str | None) -> str:
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:24]
 
 
-def _write(tokenizer: Featurizes, data: EvalData, layer: str | None, folder: Path, progress: Progress) -> None:
-    tally, held, pieces, samples = Tally(), _Held(), 0, 0
-    cover, width = (data.size, data.size), 0
-    for batch in read(data, progress, f"patches of {data.name}", tally):
-        if batch.masks is None:
-            tally.skip("no mask", len(batch))
-            continue
-        with torch.no_grad():
-            features = tokenizer.features(batch.images, layer).patch.float().cpu()
-        if not torch.isfinite(features).all():
-            raise MuseError(f"features of {named(tokenizer)} are not finite", hint="the checkpoint diverged")
-        known = (batch.masks != 255).flatten(1).any(1).cpu()
-        tally.skip("no mask", int((~known).sum()))
-        width, cover = features.shape[1], cover_of(tokenizer, layer, features, (data.size, data.size))
-        held.add(features[known], batch.masks.cpu()[known])
-        samples += int(known.sum())
-        while held.count >= _PIECE:
-            held.write(folder / f"{pieces:05d}.safetensors", _PIECE)
-            pieces += 1
-    if held.count:
-        held.write(folder / f"{pieces:05d}.safetensors", held.count)
-        pieces += 1
-    document = {"width": width, "pieces": pieces, "cover": cover, "counts": tally.counts(), "samples": samples}
-    write_json(folder / _LIST, document)
+def _write_together(tokenizer: Featurizes, data: EvalData, layer: str | None, folder: Path, progress: Progress) -> None:
+    """Each process writes the pieces of its turns into the folder of the first, which makes it appear when whole."""
+    team = data.team
+    with written_aside(folder) if team.rank == 0 else nullcontext(folder) as aside:
+        shared = team.gather(aside)[0]
+        document = _write(tokenizer, replace(data, turn=_PIECE), layer, shared, progress)
+        if team.rank == 0:
+            write_json(shared / _LIST, document)
+    team.gather(None)  # nobody looks for the folder before it is there
 
 
-class _Held:
-    """Samples that wait until a piece is full."""
+def _write(
+    tokenizer: Featurizes, data: EvalData, layer: str | None, folder: Path, progress: Progress
+) -> dict[str, Any]:
+    """Write this process's pieces; return what all of them wrote."""
+    tally, sizes, width, cover = Tally(), dict[int, int](), 0, (data.size, data.size)
+    batches = read(data, progress, f"patches of {data.name}", tally)
+    for number, turn in groupby(batches, lambda batch: data.batch_of(batch.positions[0])[0]):
+        kept: list[tuple[Tensor, Tensor]] = []
+        for batch in turn:
+            found = _with_masks(tokenizer, batch, layer, tally)
+            if found is not None:
+                width, cover = found[0].shape[1], cover_of(tokenizer, layer, found[0], (data.size, data.size))
+                kept.append(found)
+        if kept:
+            features, masks = (torch.cat(part) for part in zip(*kept, strict=True))
+            save_file({"features": features, "masks": masks}, _file_of(folder, number))
+            sizes[number] = len(features)
+    parts = data.team.gather(sizes)
+    whole = {number: size for part in parts for number, size in part.items()}
+    width, cover = max(data.team.gather((width, cover)))
+    return {"width": width, "cover": cover, "sizes": dict(sorted(whole.items())), "counts": tally.counts()}
 
-    def __init__(self) -> None:
-        self._features: list[Tensor] = []
-        self._masks: list[Tensor] = []
-        self.count = 0
 
-    def add(self, features: Tensor, masks: Tensor) -> None:
-        self._features.append(features)
-        self._masks.append(masks)
-        self.count += len(features)
-
-    def write(self, path: Path, amount: int) -> None:
-        features, masks = torch.cat(self._features), torch.cat(self._masks)
-        save_file({"features": features[:amount].contiguous(), "masks": masks[:amount].contiguous()}, path)
-        self._features, self._masks = [features[amount:]], [masks[amount:]]
-        self.count = len(features) - amount
+def _with_masks(tokenizer: Featurizes, batch: Batch, layer: str | None, tally: Tally) -> tuple[Tensor, Tensor] | None:
+    """Return features (B, D, h, w) and masks (B, S, S) of what has a mask, on the CPU; None where nothing has."""
+    if batch.masks is None:
+        tally.skip("no mask", len(batch))
+        return None
+    known = (batch.masks != UNKNOWN_MASK).flatten(1).any(1)
+    tally.skip("no mask", int((~known).sum()))
+    if not known.any():
+        return None
+    with torch.no_grad():
+        features = tokenizer.features(batch.images, layer).patch.float()[known].cpu()
+    if not torch.isfinite(features).all():
+        raise MuseError(f"features of {named(tokenizer)} are not finite", hint="the checkpoint diverged")
+    return features.contiguous(), batch.masks[known].cpu()

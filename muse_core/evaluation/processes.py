@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TypeVar
 
 import torch
@@ -10,6 +11,8 @@ import torch.distributed as dist
 from torch import Tensor
 
 T = TypeVar("T")
+
+_PATIENCE = timedelta(days=7)  # one may train a head while others wait; whoever started them ends them when one fails
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,7 @@ ALONE = Team()
 @contextmanager
 def joined(rank: int, world: int, meeting: str) -> Iterator[Team]:
     """Be one of `world` processes that meet at `meeting`, an address such as "tcp://127.0.0.1:29500"."""
-    dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=world)
+    dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=world, timeout=_PATIENCE)
     try:
         yield Team(rank, world)
     finally:

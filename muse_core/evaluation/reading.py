@@ -32,6 +32,7 @@ class EvalData:
         limit: stop after so many images; the result says that it is partial.
         device: where batches are put.
         team: who else reads the same data; each process reads its share.
+        turn: samples that a process takes at a time; None for a batch. No batch goes beyond a turn.
     """
 
     source: "Source"
@@ -40,6 +41,7 @@ class EvalData:
     limit: int | None = None
     device: str = "cpu"
     team: Team = ALONE
+    turn: int | None = None
 
     @property
     def name(self) -> str:
@@ -53,6 +55,21 @@ class EvalData:
         if count is None:
             return self.limit or 0
         return count if self.limit is None else min(count, self.limit)
+
+    @property
+    def run(self) -> int:
+        """Samples that a process takes at a time."""
+        return self.turn or self.batch_size
+
+    @property
+    def share(self) -> int:
+        """Images to expect in this process."""
+        return self.team.share_of(self.total, self.run)
+
+    def batch_of(self, position: int) -> tuple[int, int]:
+        """Which batch a sample belongs to, however many processes there are: its turn, and the batch within."""
+        turn, within = divmod(position, self.run)
+        return turn, within // self.batch_size
 
     @property
     def classes(self) -> tuple[str, ...] | None:
@@ -127,8 +144,8 @@ def samples(data: EvalData, tally: Tally) -> Iterator[tuple[int, Sample]]:
         MuseError: too many samples are damaged.
     """
     skips, team = Skips(), data.team
-    for number, item in enumerate(data.source.once(team.rank, team.world, data.batch_size)):
-        position = team.position(number, data.batch_size)
+    for number, item in enumerate(data.source.once(team.rank, team.world, data.run)):
+        position = team.position(number, data.run)
         if data.limit is not None and position >= data.limit:
             break
         skips.note(item)
@@ -160,14 +177,14 @@ def settle(data: EvalData, tally: Tally) -> None:
 def read(data: EvalData, progress: Progress, what: str, tally: Tally) -> Iterator[Numbered]:
     """Read the data once in batches, resized and cropped, on its device, with progress; `tally` counts.
 
-    A batch holds what is usable of `batch_size` samples that follow each other.
+    A batch holds what is usable of `batch_size` samples that follow each other; fewer where a turn ends.
 
     Raises:
         MuseError: too many samples are damaged, or not one is usable.
     """
     transform = eval_transform(data.size)
-    with progress.track(what, data.team.share_of(data.total, data.batch_size)) as tracker:
-        for _, turn in groupby(samples(data, tally), lambda one: one[0] // data.batch_size):
+    with progress.track(what, data.share) as tracker:
+        for _, turn in groupby(samples(data, tally), lambda one: data.batch_of(one[0])):
             batch = _collated([(position, transform(sample)) for position, sample in turn], data.device)
             yield batch
             tracker.advance(len(batch.positions))

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from muse_core.errors import ExitCode, MuseError
-from muse_core.evaluation.maskpictures import Example, save_mask
+from muse_core.evaluation.maskpictures import Example, save_mask, strip
 from muse_core.evaluation.overlap import (
     IGNORED,
     LABEL_RULES,
@@ -27,6 +27,7 @@ from muse_core.evaluation.overlap import (
     refuse_beyond,
 )
 from muse_core.evaluation.patches import PatchStore, store_patches
+from muse_core.evaluation.processes import Team, in_reading_order
 from muse_core.evaluation.protocol import Protocol, Row, Scores
 from muse_core.evaluation.reading import EvalData, Tally, named
 from muse_core.evaluation.views import View, ViewName, answers, layer_for_segmenting, logits, looks
@@ -108,7 +109,8 @@ def segment(
             `options.classes`.
     """
     rule, started, telling = _rule(options.labels), time.perf_counter(), progress or Silent()
-    with tempfile.TemporaryDirectory() if cache is None else nullcontext(cache) as folder:
+    with tempfile.TemporaryDirectory() if cache is None else nullcontext(cache) as own:
+        folder = train.team.gather(own)[0]  # all processes write into that of the first
         store = store_patches(tokenizer, train, options.layer, Path(folder), telling)
         counted = replace(options, classes=_class_count(store, rule, options.classes))
         found = _measure(tokenizer, store, validation, counted, telling, masks)
@@ -126,6 +128,7 @@ def segment(
         standard_errors={"miou": found.overlaps.standard_error()} if found.images > 1 else {},
         baselines=baselines,
         tables={"per class": _per_class(found.confusion, names)},
+        pictures={"segment": strip(found.examples)},
         seconds=time.perf_counter() - started,
     )
     return Segmented(scores, found.examples)
@@ -144,8 +147,8 @@ def _rule(name: str) -> Rule:
 def _class_count(store: PatchStore, rule: Rule, asked: int | None) -> int:
     """Return how many classes there are: as asked, else as many as the training masks hold."""
     there: set[int] = set()
-    for index in range(store.pieces):
-        there |= set(torch.unique(rule(store.piece(index)[1])).tolist())
+    for number in store.sizes:
+        there |= set(torch.unique(rule(store.piece(number)[1])).tolist())
     there.discard(IGNORED)
     if len(there) < 2:
         raise MuseError(f"the training masks hold {len(there)} classes, which leaves nothing to choose between")
@@ -156,11 +159,27 @@ def _class_count(store: PatchStore, rule: Rule, asked: int | None) -> int:
 
 @dataclass(frozen=True)
 class _Found:
+    """What was measured. places: where in the data each image stands; `examples` are the first of them."""
+
     confusion: PixelConfusion
     overlaps: ImageOverlaps
     tally: Tally
     examples: list[Example]
-    images: int
+    places: list[int]
+
+    @property
+    def images(self) -> int:
+        return len(self.places)
+
+    def joined(self, team: Team, most: int) -> "_Found":
+        """Put together what all processes found, in the order of the data; keep `most` examples."""
+        rows = [team.gather(part) for part in (torch.tensor(self.places, dtype=torch.int64), self.overlaps.rows())]
+        places, overlaps = in_reading_order(list(zip(*rows, strict=True)))
+        self.confusion.merge(team.gather(self.confusion.counts))
+        self.overlaps.replace(overlaps)
+        shown = [one for part in team.gather(list(zip(self.places, self.examples, strict=False))) for one in part]
+        shown.sort(key=lambda one: one[0])
+        return replace(self, examples=[example for _, example in shown[:most]], places=places.tolist())
 
 
 def _measure(
@@ -173,10 +192,10 @@ def _measure(
 ) -> _Found:
     assert isinstance(tokenizer, Featurizes)  # store_patches refused anything else
     assert options.classes is not None
-    head, rule = train_head(store, options, validation.device, progress), _rule(options.labels)
+    head, rule = _one_head(store, options, validation, progress), _rule(options.labels)
     layer, view = layer_for_segmenting(tokenizer, options.layer), View(options.view, validation.size)
     confusion, overlaps = PixelConfusion(options.classes), ImageOverlaps(options.classes)
-    tally, examples, images = Tally(), list[Example](), 0
+    tally, examples, places = Tally(), list[Example](), list[int]()
     for look in looks(validation, view, tally, progress):
         found = logits(tokenizer, layer, head, look.images, view)
         for index, (key, stored) in enumerate(zip(look.keys, look.masks, strict=True)):
@@ -184,17 +203,31 @@ def _measure(
             labels = rule(torch.from_numpy(np.ascontiguousarray(stored)))
             confusion.add(labels, said)
             overlaps.add(labels, said)
-            images += 1
+            places.append(look.positions[index])
             if masks is not None:
                 save_mask(said.to(torch.uint8).numpy(), masks / f"{key.replace('/', '_')}.png")
             if len(examples) < options.examples:
                 examples.append(_example(key, look.images[index], said, labels))
-    return _Found(confusion, overlaps, tally, examples, images)
+    return _Found(confusion, overlaps, tally, examples, places).joined(validation.team, options.examples)
 
 
 def _example(key: str, image: Tensor, said: Tensor, labels: Tensor) -> Example:
     pixels = (image.permute(1, 2, 0).cpu() * 255).round().to(torch.uint8).numpy()
     return Example(key, pixels, said.to(torch.uint8).numpy(), labels.to(torch.uint8).numpy())
+
+
+def _one_head(store: PatchStore, options: SegmentOptions, validation: EvalData, progress: Progress) -> PatchHead:
+    """Train a head in the first process and hand it to the others: every pixel is named by the same one."""
+    team = validation.team
+    mine = train_head(store, options, validation.device, progress) if team.rank == 0 else None
+    if team.world == 1 and mine is not None:
+        return mine
+    state = team.gather(None if mine is None else {name: value.cpu() for name, value in mine.state_dict().items()})[0]
+    assert state is not None
+    assert options.classes is not None
+    head = PatchHead(store.width, options.classes)
+    head.load_state_dict(state)
+    return head.to(validation.device).eval()
 
 
 def train_head(store: PatchStore, options: SegmentOptions, device: str, progress: Progress) -> PatchHead:

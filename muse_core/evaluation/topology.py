@@ -5,6 +5,7 @@ Letters: B images, n = h*w patches, Q queries, G groups of keys, S side of a mas
 
 import math
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 from einops import rearrange
@@ -53,6 +54,12 @@ class TeacherMaps:
         self.count += len(target)
         self._sum += target.sum(0)
         self._information += float(torch.xlogy(target, target).sum(-1).mean(-1).sum())
+
+    def merge(self, other: Self) -> None:
+        """Take in everything another one has seen."""
+        self.count += other.count
+        self._sum = self._sum + other._sum
+        self._information += other._information
 
     def mean(self) -> Tensor:
         """Return the mean map (n, n): of all maps that ignore the image, the closest to the teacher."""
@@ -167,6 +174,13 @@ class ObjectRanking:
         wins, pairs = _wins(rows, same, _apart(rings[query], left_out))
         self._wins += float(wins.sum())
         self._pairs += float(pairs.sum())
+
+    def merge(self, other: Self) -> None:
+        """Take in everything another one has seen."""
+        self._auc += other._auc
+        self._queries += other._queries
+        self._wins += other._wins
+        self._pairs += other._pairs
 
     def result(self) -> ObjectScores | None:
         """Return the scores, or None when no query had both a patch of its own object and another to compare."""

@@ -5,6 +5,7 @@ Letters: B images, H x W pixels, D feature width, C classes.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Literal
 
 import numpy as np
@@ -18,7 +19,7 @@ from muse_core.data.transforms import eval_transform
 from muse_core.errors import MuseError
 from muse_core.evaluation.reading import EvalData, Tally, named, samples, settle
 from muse_core.model.abilities import Described, Featurizes
-from muse_core.progress import Progress
+from muse_core.progress import Progress, Tracker
 
 ViewName = Literal["whole", "sliding", "crop"]
 Mask = NDArray[np.uint8]
@@ -45,11 +46,12 @@ class View:
 
 @dataclass(frozen=True)
 class Look:
-    """Images of one size: pixels (B, 3, H, W), and their masks, each of the size that it is measured at."""
+    """Images of one size: pixels (B, 3, H, W), masks, each of the size it is measured at, and places in the data."""
 
     images: Tensor
     masks: tuple[Mask, ...]
     keys: tuple[str, ...]
+    positions: tuple[int, ...]
 
 
 def looks(data: EvalData, view: View, tally: Tally, progress: Progress) -> Iterator[Look]:
@@ -58,27 +60,30 @@ def looks(data: EvalData, view: View, tally: Tally, progress: Progress) -> Itera
     Raises:
         MuseError: no usable sample, or not one with a mask.
     """
-    waiting, used = list[tuple[Sample, Sample]](), 0
-    with progress.track(f"naming pixels of {data.name}", data.team.share_of(data.total, data.batch_size)) as tracker:
-        for _, sample in samples(data, tally):
-            tracker.advance()
-            if sample.mask is None or bool((sample.mask == UNKNOWN_MASK).all()):
-                tally.skip("no mask", 1)
-                continue
-            used += 1
-            seen, measured = _seen(sample, view)
-            if waiting and (len(waiting) == data.batch_size or waiting[0][0].image.shape != seen.image.shape):
-                yield _look(waiting, data.device)
-                waiting = []
-            waiting.append((seen, measured))
-    if waiting:
-        yield _look(waiting, data.device)
+    used = 0
+    with progress.track(f"naming pixels of {data.name}", data.share) as tracker:
+        for _, alike in groupby(_with_masks(data, view, tally, tracker), lambda one: (one[0], one[2].image.shape)):
+            waiting = [(position, seen, measured) for _, position, seen, measured in alike]
+            used += len(waiting)
+            yield _look(waiting, data.device)
     settle(data, tally)
     if not sum(data.team.gather(used)):
         raise MuseError(
             f"not one of the {tally.seen} samples of {data.name} has a mask",
             hint="a shard with masks has NAME.seg.png beside each image",
         )
+
+
+def _with_masks(
+    data: EvalData, view: View, tally: Tally, tracker: Tracker
+) -> Iterator[tuple[tuple[int, int], int, Sample, Sample]]:
+    """Read what has a mask: its batch, its place, and the sample as it is looked at and as it is measured."""
+    for position, sample in samples(data, tally):
+        tracker.advance()
+        if sample.mask is None or bool((sample.mask == UNKNOWN_MASK).all()):
+            tally.skip("no mask", 1)
+        else:
+            yield data.batch_of(position), position, *_seen(sample, view)
 
 
 def _seen(sample: Sample, view: View) -> tuple[Sample, Sample]:
@@ -95,11 +100,12 @@ def _seen(sample: Sample, view: View) -> tuple[Sample, Sample]:
     return Sample(sample.key, image), sample
 
 
-def _look(waiting: list[tuple[Sample, Sample]], device: str) -> Look:
-    pixels = torch.from_numpy(np.stack([seen.image for seen, _ in waiting])).to(device)
-    masks = tuple(measured.mask for _, measured in waiting if measured.mask is not None)
-    keys = tuple(measured.key for _, measured in waiting)
-    return Look(pixels.permute(0, 3, 1, 2).float().div_(255).contiguous(), masks, keys)
+def _look(waiting: list[tuple[int, Sample, Sample]], device: str) -> Look:
+    pixels = torch.from_numpy(np.stack([seen.image for _, seen, _ in waiting])).to(device)
+    masks = tuple(measured.mask for _, _, measured in waiting if measured.mask is not None)
+    keys = tuple(measured.key for _, _, measured in waiting)
+    places = tuple(position for position, _, _ in waiting)
+    return Look(pixels.permute(0, 3, 1, 2).float().div_(255).contiguous(), masks, keys, places)
 
 
 @torch.no_grad()

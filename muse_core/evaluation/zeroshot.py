@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from muse_core.errors import ExitCode, MuseError
 from muse_core.evaluation.confusionpicture import draw_confusion
+from muse_core.evaluation.processes import Team
 from muse_core.evaluation.protocol import Protocol, Row, Scores, errors_of_shares
 from muse_core.evaluation.reading import EvalData, Tally, named, read
 from muse_core.files import write_atomically
@@ -72,6 +73,8 @@ def zeroshot(
             )
         for run in runs.values():
             run.add(images, labels)
+    for run in runs.values():
+        run.join(data.team)
     measured = runs.pop("")
     if not measured.images:
         raise MuseError(f"not one of the {tally.seen} samples of {data.name} has a label")
@@ -129,6 +132,14 @@ class _Run:
             self._said
         )
         self.images += len(labels)
+
+    def join(self, team: Team) -> None:
+        """Take in what all processes have seen."""
+        parts = team.gather((self._hits, self._said, self.images))
+        self._hits, self._said = (
+            sum(column, torch.zeros_like(column[0])) for column in list(zip(*parts, strict=True))[:2]
+        )
+        self.images = sum(images for _, _, images in parts)
 
     def accuracies(self, top: Sequence[int]) -> dict[str, float]:
         """Return the top-k accuracies."""

@@ -9,7 +9,7 @@ import torch
 
 from muse_core.data.sample import Sample, Skip
 from muse_core.errors import MuseError
-from muse_core.evaluation.builtin import FD_TINY_CLIP, LINEAR, PSNR, SSIM
+from muse_core.evaluation.builtin import FD_TINY_CLIP, LINEAR, PSNR, SSIM, TOPOLOGY
 from muse_core.evaluation.features import ProbeData
 from muse_core.evaluation.fidelity import InceptionScore, Kid, PrecisionRecall
 from muse_core.evaluation.pairs import Pairs
@@ -18,10 +18,14 @@ from muse_core.evaluation.processes import Team, in_reading_order, joined
 from muse_core.evaluation.protocol import Scores
 from muse_core.evaluation.reading import EvalData, Tally, read
 from muse_core.evaluation.reconstruction import evaluate
+from muse_core.evaluation.segmentation import SegmentOptions, segment
 from muse_core.evaluation.spec import Measured, Metric, MetricContext, MetricSpec, ProbeContext
 from muse_core.evaluation.tiny_clip import TinyClip
+from muse_core.evaluation.zeroshot import zeroshot
 from muse_core.progress import Silent
-from tests.evaluation.fakes import SIDE, MeanColours, MemorySource, Passes, bright_classes, sample
+from tests.evaluation.fakes import SIDE, Looks, MeanColours, MemorySource, Nearest, Passes, bright_classes, sample
+from tests.evaluation.test_attention import teacher
+from tests.evaluation.test_segmentation import CellColours, scene
 
 COUNT = 41  # does not divide by 2, nor into batches of 7
 METRICS = {
@@ -69,8 +73,30 @@ def image_data(team: Team, found: list[Sample | Skip] | None = None, limit: int 
     return EvalData(MemorySource(found or items()), size=SIDE, batch_size=7, limit=limit, team=team)
 
 
-def whole(team: Team) -> tuple[Scores, Scores, Scores]:
-    """Everything that several processes share: reconstruction, a part of it, and a probe's features."""
+def masked() -> list[Sample | Skip]:
+    items: list[Sample | Skip] = [scene(key) for key in range(COUNT)]
+    return [*items[:9], sample(900), *items[9:], Skip("cut off", "y"), scene(70)]
+
+
+def segmented(team: Team) -> Scores:
+    train, validation = image_data(team, masked()), image_data(team, [*reversed(masked())])
+    return segment(CellColours(), train, validation, SegmentOptions(epochs=2, batch_size=4, rate=0.1)).scores
+
+
+def looked_at(team: Team) -> Scores:
+    generator = torch.Generator().manual_seed(0)
+    tokenizer = Looks(torch.rand(16, 16, generator=generator).softmax(-1), (4, 4))
+    validation = ProbeData(tokenizer, image_data(Team(), masked()), team=team)
+    return run_probe("topology", TOPOLOGY, ProbeContext(tokenizer, validation, teacher=teacher), {"layer": "all"})
+
+
+def named_by_text(team: Team) -> Scores:
+    classes = ("zero", "one", "two", "three")
+    return zeroshot(Nearest(classes), image_data(team), classes=classes, baseline=Nearest(classes[::-1]), top=(1, 2))
+
+
+def whole(team: Team) -> tuple[Scores, ...]:
+    """Everything that several processes share."""
     scores = evaluate(Passes(0.02), image_data(team), METRICS)
     part = evaluate(Passes(0.02), image_data(team, limit=13), {"psnr": PSNR})
     alone = Team()
@@ -80,7 +106,7 @@ def whole(team: Team) -> tuple[Scores, Scores, Scores]:
         for count, start in ((61, 0), (COUNT, 500))
     )
     probed = run_probe("linear", LINEAR, ProbeContext(tokenizer, validation, train), {"epochs": 2, "least_steps": 20})
-    return scores, part, probed
+    return scores, part, probed, named_by_text(team), segmented(team), looked_at(team)
 
 
 def one_of_two(rank: int, meeting: str, answers: "Queue[tuple[int, object]]") -> None:
@@ -90,7 +116,7 @@ def one_of_two(rank: int, meeting: str, answers: "Queue[tuple[int, object]]") ->
 
 
 @pytest.fixture(scope="module")
-def together() -> dict[int, tuple[Scores, Scores, Scores]]:
+def together() -> dict[int, tuple[Scores, ...]]:
     """What each of two processes says."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -107,7 +133,7 @@ def together() -> dict[int, tuple[Scores, Scores, Scores]]:
 
 
 @pytest.mark.slow
-def test_two_processes_measure_what_one_does(together: dict[int, tuple[Scores, Scores, Scores]]) -> None:
+def test_two_processes_measure_what_one_does(together: dict[int, tuple[Scores, ...]]) -> None:
     alone = whole(Team())
     for scores in together.values():
         for mine, theirs in zip(alone, scores, strict=True):
@@ -116,13 +142,20 @@ def test_two_processes_measure_what_one_does(together: dict[int, tuple[Scores, S
             assert dict(theirs.metrics) == pytest.approx(expected, abs=1e-6, rel=1e-6)
             assert dict(theirs.standard_errors) == pytest.approx(dict(mine.standard_errors), abs=1e-6)
             assert theirs.protocol.fingerprint == mine.protocol.fingerprint or "alone" in mine.metrics
+            assert theirs.baselines.keys() == mine.baselines.keys()
+            for name, values in mine.baselines.items():
+                assert dict(theirs.baselines[name]) == pytest.approx(dict(values), abs=1e-6)
+            assert theirs.pictures == mine.pictures
+            assert [row.values() for rows in theirs.tables.values() for row in rows] == [
+                pytest.approx(list(row.values()), abs=1e-6) for rows in mine.tables.values() for row in rows
+            ]
     counts = alone[0].counts
     assert counts == {"seen": COUNT + 1, "skipped": {"image cannot be decoded": 1, "cut off": 1}}
     assert len(alone[0].metrics) > 7
 
 
 @pytest.mark.slow
-def test_a_metric_that_cannot_be_shared_is_listed(together: dict[int, tuple[Scores, Scores, Scores]]) -> None:
+def test_a_metric_that_cannot_be_shared_is_listed(together: dict[int, tuple[Scores, ...]]) -> None:
     assert "several processes" in together[0][0].not_measured["alone"]
 
 

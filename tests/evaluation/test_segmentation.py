@@ -1,6 +1,7 @@
 """Segmentation: the label rule, the mean over classes that are there, and a head that learns what can be learned."""
 
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,6 @@ from torchmetrics import JaccardIndex
 from muse_core.data.sample import Sample
 from muse_core.errors import ExitCode, MuseError
 from muse_core.evaluation import patches
-from muse_core.evaluation.maskpictures import save_strip
 from muse_core.evaluation.overlap import ImageOverlaps, PixelConfusion, ade20k_labels
 from muse_core.evaluation.patches import store_patches
 from muse_core.evaluation.reading import EvalData, Tally
@@ -144,7 +144,7 @@ def test_patches_are_read_once_and_kept_in_pieces(tmp_path: Path, monkeypatch: p
     store = store_patches(tokenizer, data(scenes(23)), None, tmp_path, Silent())
     seen = tokenizer.seen
     again = store_patches(tokenizer, data(scenes(23)), None, tmp_path, Silent())
-    assert (store.pieces, store.samples, again) == (3, 23, store)
+    assert (dict(store.sizes), store.samples, again) == ({0: 10, 1: 10, 2: 3}, 23, store)
     assert tokenizer.seen == seen + 2  # the noise images that tell who it is
     batches = list(store.shuffled(4, torch.Generator().manual_seed(0)))
     assert sum(len(features) for features, _ in batches) == 23
@@ -288,7 +288,6 @@ def test_masks_and_a_strip_are_written(tmp_path: Path) -> None:
     with Image.open(written[-1]) as mask:
         assert (mask.mode, mask.size) == ("P", (64, 32))
         assert set(np.unique(np.asarray(mask))) <= {0, 1, 2}
-    save_strip(found.examples, tmp_path / "strip.png", side=32)
-    with Image.open(tmp_path / "strip.png") as strip:
-        assert strip.size[0] > 3 * 32
+    with Image.open(BytesIO(found.scores.pictures["segment"])) as strip:
+        assert strip.size[1] > len(found.examples) * 192
     assert [example.key for example in found.examples] == ["sample-0100", "sample-0101", "sample-0300"]
