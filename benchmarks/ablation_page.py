@@ -112,8 +112,10 @@ than 2 standard errors while PSNR and zero-shot lose less than 2; 1b and 3b keep
 varied one at a time, so at most one is taken. The standard error of a difference is the deviation between
 seeds, pooled over the paper's default and the seven factors, times the root of the summed inverse counts; all
 runs are measured on the same scenes. Gains are positive where the factor is better (for FD and KL: lower);
-shares are in points; bold is beyond 2 standard errors. Of so many comparisons about one in twenty is bold by
-chance.
+shares are in points; bold is beyond 2 standard errors; in brackets, in how many of the seeds that both have the
+factor is ahead, which is no part of the rule: the configurations of one seed see the same scenes in the same
+order, and what moves them all alike is counted as uncertainty by the rule. Of so many comparisons about one in
+twenty is bold by chance.
 """
 
 CONFLICT = """## Do the losses pull apart?
@@ -165,7 +167,7 @@ def difference(effect: Effect | None, quantity: Quantity) -> str:
     if effect is None:
         return "not known"
     text = f"{amount(effect.gain, quantity, '+')} ± {amount(effect.error, quantity)}"
-    return text if effect.side == "level" else f"**{text}**"
+    return (text if effect.side == "level" else f"**{text}**") + f" ({effect.wins}/{effect.seeds})"
 
 
 def differences(results: Results) -> Iterator[str]:
@@ -180,7 +182,7 @@ def differences(results: Results) -> Iterator[str]:
 
 def judged(claims: Sequence[Claim], results: Results) -> Iterator[str]:
     """Yield a row per claim and quantity: the difference it speaks of, and whether it shows."""
-    yield "| claim | compared | number | gain ± standard error | here it |"
+    yield "| claim | compared | number | gain ± standard error (seeds ahead) | here it |"
     yield "|---|---|---|--:|---|"
     for claim in claims:
         for place, name in enumerate(claim.quantities):

@@ -19,10 +19,15 @@ Side = Literal["ahead", "behind", "level"]
 
 @dataclass(frozen=True)
 class Effect:
-    """How far one configuration is ahead of another in a number, better being positive, with its standard error."""
+    """How far one configuration is ahead of another in a number, better being positive, with its standard error.
+
+    wins: in how many of the `seeds` that both were run with it is ahead; no part of the rule.
+    """
 
     gain: float
     error: float
+    wins: int
+    seeds: int
 
     @property
     def side(self) -> Side:
@@ -60,7 +65,10 @@ class Results:
             return None
         sign = 1 if BY_NAME[quantity].higher else -1
         gain = sign * (statistics.mean(ours) - statistics.mean(theirs))
-        return Effect(gain, spread * math.sqrt(1 / len(ours) + 1 / len(theirs)))
+        first, second = self.runs[name], self.runs[against]
+        both = [sign * (first[seed][quantity] - second[seed][quantity]) for seed in first if seed in second]
+        error = spread * math.sqrt(1 / len(ours) + 1 / len(theirs))
+        return Effect(gain, error, sum(each > 0 for each in both), len(both))
 
 
 def qualifies(results: Results, name: str) -> bool | None:
