@@ -4,16 +4,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-PAPER = "paper"
+DEFAULT = "default"
 
 
 @dataclass(frozen=True)
 class Configuration:
     """One way of training.
 
-    differs: from the paper's defaults, in words. changes: settings of all stages; later: of stages 2 and 3 only.
-    kind: a factor that the rule judges, the stress setting, or a further run that helps to read the others.
-    conflict: whether the gradients of the finished tokenizer are compared, with which routing (None: the stage's own).
+    differs: from the paper's defaults, as `run.recipe=muse` reads them, in words. changes: settings of all stages;
+    later: of stages 2 and 3 only. kind: a factor that the rule judges, the stress setting, or a further run that helps
+    to read the others. conflict: whether the gradients of the finished tokenizer are compared, with which routing
+    (None: the stage's own).
     """
 
     name: str
@@ -34,7 +35,7 @@ NARROW = {"model.width": 32}
 LOUD = {"losses.contrastive": 4.0}
 
 CONFIGURATIONS = (
-    Configuration(PAPER, "nothing: strict, strict, open; topology on every block; anchor mixed in", conflict=True),
+    Configuration(DEFAULT, "nothing: strict, strict, open; topology on every block; anchor mixed in", conflict=True),
     Configuration("open", "routing `open` in all stages", {"training.routing": "open"}),
     Configuration("joint", "routing `joint` in all stages: no stop-gradient", JOINT, conflict=True, routing="joint"),
     Configuration("no-topology", "topology weight 0; W_Q and W_K keep their random start", {"losses.topology": 0.0}),
@@ -55,7 +56,7 @@ CONFIGURATIONS = (
 )
 """In the order in which they are run: the stress setting's counterpart and the further run come last."""
 
-FACTORS = tuple(one.name for one in CONFIGURATIONS if one.kind == "factor" and one.name != PAPER)
+FACTORS = tuple(one.name for one in CONFIGURATIONS if one.kind == "factor" and one.name != DEFAULT)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from ablation_factors import BY_NAME, FACTORS, PAPER
+from ablation_factors import BY_NAME, DEFAULT, FACTORS
 
 ENOUGH = 2.0  # standard errors
 GAINS, KEEPS = "miou", ("psnr", "zeroshot")
@@ -53,12 +53,12 @@ class Results:
         Three seeds alone say little about a spread; eight configurations of three seeds say more. None where no
         configuration has two.
         """
-        found = [self.values(name, quantity) for name in (PAPER, *FACTORS)]
+        found = [self.values(name, quantity) for name in (DEFAULT, *FACTORS)]
         squares = sum(statistics.variance(values) * (len(values) - 1) for values in found if len(values) > 1)
         freedom = sum(len(values) - 1 for values in found if values)
         return math.sqrt(squares / freedom) if freedom else None
 
-    def effect(self, name: str, quantity: str, against: str = PAPER) -> Effect | None:
+    def effect(self, name: str, quantity: str, against: str = DEFAULT) -> Effect | None:
         """Compare the means over seeds; None where either was not run or no spread is known."""
         ours, theirs, spread = self.values(name, quantity), self.values(against, quantity), self.spread(quantity)
         if not ours or not theirs or spread is None:
@@ -86,4 +86,4 @@ def decision(results: Results, factors: Sequence[str] = FACTORS) -> str:
     """
     effects = {name: results.effect(name, GAINS) for name in factors if qualifies(results, name)}
     gains = {name: effect.gain for name, effect in effects.items() if effect}
-    return max(gains, key=lambda name: gains[name], default=PAPER)
+    return max(gains, key=lambda name: gains[name], default=DEFAULT)

@@ -44,7 +44,7 @@ def found(load: Any) -> Any:
 def test_each_configuration_is_a_recipe_that_exists(load: Any) -> None:
     configurations = load("ablation_factors").CONFIGURATIONS
     assert [one.name for one in configurations if one.kind == "factor"] == [
-        "paper",
+        "default",
         "open",
         "joint",
         "no-topology",
@@ -65,19 +65,19 @@ def test_each_configuration_is_a_recipe_that_exists(load: Any) -> None:
 
 def test_the_rule_takes_a_gain_in_miou_that_costs_nothing(load: Any, found: Any) -> None:
     rule = load("ablation_rule")
-    assert rule.decision(found({})) == "paper"
+    assert rule.decision(found({})) == "default"
     assert rule.decision(found({"last-block": {"miou": 0.2}})) == "last-block"
-    assert rule.decision(found({"last-block": {"miou": 0.2, "psnr": 18.0}})) == "paper"
-    assert rule.decision(found({"last-block": {"miou": 0.2, "zeroshot": 0.4}})) == "paper"
-    assert rule.decision(found({"last-block": {"miou": 0.1005}})) == "paper"  # within two standard errors
+    assert rule.decision(found({"last-block": {"miou": 0.2, "psnr": 18.0}})) == "default"
+    assert rule.decision(found({"last-block": {"miou": 0.2, "zeroshot": 0.4}})) == "default"
+    assert rule.decision(found({"last-block": {"miou": 0.1005}})) == "default"  # within two standard errors
     assert rule.decision(found({"last-block": {"miou": 0.2}, "released": {"miou": 0.3}})) == "released"
-    assert rule.decision(found({"stress": {"miou": 0.9}, "joint-no-topology": {"miou": 0.9}})) == "paper"
+    assert rule.decision(found({"stress": {"miou": 0.9}, "joint-no-topology": {"miou": 0.9}})) == "default"
 
 
 def test_nothing_is_decided_by_one_seed(load: Any, found: Any) -> None:
     rule = load("ablation_rule")
     single = found({"last-block": {"miou": 0.9}}, seeds=1)
-    assert rule.decision(single) == "paper"
+    assert rule.decision(single) == "default"
     assert rule.qualifies(single, "last-block") is None
 
 
@@ -95,11 +95,11 @@ def test_the_page_says_what_was_not_run_and_what_follows(load: Any, found: Any) 
     results = found({"last-block": {"miou": 0.2}})
     text = "\n".join(page.page(results, {}, {"linear": 0.7}, scale, 4))
     assert "tiny leaves the paper's default for `last-block`" in text
-    assert "`paper` (3 of 4 seeds)" in text
+    assert "`default` (3 of 4 seeds)" in text
     assert "short runs" in text
     assert "trained **with masks**" in text
     assert "| linear probe top-1 | 70.0% | 50.5% (50.0% to 51.0%) | **no** |" in text
-    assert "| Topology on the last block only segments best | `last-block` over `paper` | mIoU | **+10.10 ± " in text
+    assert "| Topology on the last block only segments best | `last-block` over `default` | mIoU | **+10.10 ± " in text
     whole = load("ablation").Scale(1.0, None, 100, 50, 60, 2)
     text = "\n".join(page.page(found({}), {}, {}, whole, 3))
     assert "short runs" not in text
