@@ -86,8 +86,16 @@ class ShardSource:
     @property
     def classes(self) -> tuple[str, ...]:
         """Names of the class indices in order, as far as the index of the first shard says them."""
+        return self._names("classes")
+
+    @property
+    def mask_classes(self) -> tuple[str, ...]:
+        """Names of the values 1, 2, ... in masks, as far as the index of the first shard says them."""
+        return self._names("mask_classes")
+
+    def _names(self, of: str) -> tuple[str, ...]:
         index = read_index(folder_of(self.shards[0].where)) or {}
-        return tuple(index.get("classes", ()))
+        return tuple(index.get(of, ()))
 
     @property
     def fields(self) -> frozenset[str]:
@@ -257,8 +265,13 @@ def find_shards(where: str, split: str) -> list[Shard]:
         more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
         raise MuseError(f"{len(missing)} of {len(places)} shards do not exist: {', '.join(missing[:3])}{more}")
     folders = {folder_of(one) for one in places if not one.startswith("pipe:")}
-    indexes = {folder: read_index(folder) for folder in folders}
-    return [_shard(one, indexes.get(folder_of(one))) for one in places]
+    said = {folder: _entries(read_index(folder)) for folder in folders}
+    return [_shard(one, said.get(folder_of(one), {}).get(name_of(one))) for one in places]
+
+
+def _entries(index: dict[str, Any] | None) -> dict[Any, dict[str, Any]]:
+    """What an index says of each shard, by its name: there may be many thousands."""
+    return {one.get("name"): one for one in reversed((index or {}).get("shards", []))}
 
 
 def _patterns(where: str) -> list[str]:
@@ -296,8 +309,7 @@ def _inside(name: Any, folder: str) -> str:
     return str(name)
 
 
-def _shard(where: str, index: dict[str, Any] | None) -> Shard:
-    entry = next((one for one in (index or {}).get("shards", []) if one.get("name") == name_of(where)), None)
+def _shard(where: str, entry: dict[str, Any] | None) -> Shard:
     found = None if is_address(where) else Path(where).stat()
     here, changed = (found.st_size, found.st_mtime_ns) if found else (None, None)
     if entry is None:
