@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from muse_cli.output import out, table
-from muse_core.files import write_atomically
 
 if TYPE_CHECKING:
     from muse_core.evaluation.protocol import Scores
@@ -15,12 +14,12 @@ def give(scores: "Scores", where: str, target: Path | None) -> None:
     """Print scores, and write them to `target` or into the run that `where` belongs to."""
     path = target or result_path(scores, where)
     if path is not None:
-        scores.save(path)
+        pictures = scores.save(path)
         out.say(f"written to {path}")
-        for name, content in scores.pictures.items():
-            picture = path.with_name(f"{name}.png")
-            write_atomically(picture, content)
+        for picture in pictures:
             out.say(f"drawn in {picture}")
+    elif scores.pictures:
+        out.say("--out FILE.json keeps the scores, and draws a picture beside them")
     out.result(scores.to_json(), in_words(scores))
 
 

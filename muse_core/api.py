@@ -82,6 +82,8 @@ def evaluate(
     batch_size: int = 64,
     size: int | None = None,
     reference: Path | None = None,
+    images: Path | None = None,
+    overwrite: bool = False,
     team: Team = ALONE,
     progress: Progress | None = None,
 ) -> Scores:
@@ -95,6 +97,8 @@ def evaluate(
         batch_size: images at a time; changes no number.
         size: shorter side in pixels; default: the tokenizer's own.
         reference: an npz with "mu" and "sigma" that Frechet distances compare with; default: the originals.
+        images: folder for originals and reconstructions as PNG.
+        overwrite: whether pictures of another evaluation in that folder may go.
         team: who else measures with this process.
         progress: who is told.
 
@@ -107,6 +111,8 @@ def evaluate(
         _metrics(metrics),
         required=tuple(metrics or ()),
         reference=reference,
+        images=images,
+        overwrite=overwrite,
         progress=progress,
     )
 

@@ -24,6 +24,10 @@ Reference = Annotated[str | None, typer.Option("--reference", metavar="FILE|self
 STATISTICS = "Only write statistics of --data for --reference; no tokenizer is needed then."
 SaveStats = Annotated[Path | None, typer.Option("--save-stats", metavar="FILE", help=STATISTICS)]
 
+PAIRS = "Write originals and reconstructions as PNG, the bytes that were measured."
+SaveImages = Annotated[Path | None, typer.Option("--save-images", metavar="DIR", help=PAIRS)]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace pictures that another evaluation left in DIR.")]
+
 
 def evaluate(
     checkpoint: Checkpoint = None,
@@ -31,6 +35,8 @@ def evaluate(
     metric: Metric = None,
     reference: Reference = None,
     save_stats: SaveStats = None,
+    save_images: SaveImages = None,
+    overwrite: Overwrite = False,
     size_px: SizePx = None,
     limit: Limit = None,
     batch_size: BatchSize = None,
@@ -54,11 +60,14 @@ def evaluate(
         out.result(*statistics(settings, checkpoint, save_stats))
         return
     where = chosen_or_newest(checkpoint)
-    values = {"where": where, "settings": settings.model_dump(mode="json")}
+    images = None if save_images is None else str(save_images)
+    values = {"where": where, "settings": settings.model_dump(mode="json"), "images": images, "overwrite": overwrite}
     give(measure("muse_cli.commands.eval:measured", values, settings.devices), where, out_file)
 
 
-def measured(device: str, team: "Team", where: str, settings: dict[str, Any]) -> "Scores":
+def measured(
+    device: str, team: "Team", where: str, settings: dict[str, Any], images: str | None, overwrite: bool
+) -> "Scores":
     """Measure as the settings say, alone or as one of several processes."""
     from muse_cli.tokenizer import load
     from muse_core import evaluate as measure
@@ -72,6 +81,8 @@ def measured(device: str, team: "Team", where: str, settings: dict[str, Any]) ->
         limit=chosen.limit,
         batch_size=chosen.batch_size,
         size=chosen.size_px,
+        images=None if images is None else Path(images),
+        overwrite=overwrite,
         reference=None if chosen.reference == "self" else Path(chosen.reference),
         team=team,
         progress=out.progress(),

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from muse_core import __version__
-from muse_core.files import write_json
+from muse_core.files import write_atomically, write_json
 
 Value = str | int | float | bool | None | Sequence["Value"] | Mapping[str, "Value"]
 Row = Mapping[str, str | int | float | None]
@@ -71,7 +71,7 @@ class Scores:
         tables: rows worth showing, by title: per class, per layer, the sweep.
         notes: sentences that belong beside the numbers.
         not_measured: metric -> why it is missing.
-        pictures: PNG files by name, written beside the scores; they are no part of the JSON.
+        pictures: PNG files by name, written beside the scores; the JSON file says under which names.
         seconds: by the clock.
         checkpoint: path, step, sha256 of what was measured, when it came from a file.
     """
@@ -110,9 +110,16 @@ class Scores:
         }
         return {key: _plain(value) for key, value in document.items()}
 
-    def save(self, path: Path) -> None:
-        """Write `to_json()` to a file, complete or not at all."""
-        write_json(path, self.to_json())
+    def save(self, path: Path) -> list[Path]:
+        """Write `to_json()` to a file, complete or not at all, and the pictures beside it; return where those are."""
+        main = self.command.replace(" ", "-")
+        files = {name: path.stem if name == main else f"{path.stem}-{name}" for name in self.pictures}
+        places = {name: path.with_name(f"{stem}.png") for name, stem in files.items()}
+        for name, place in places.items():
+            write_atomically(place, self.pictures[name])
+        told = {"pictures": {name: place.name for name, place in places.items()}} if places else {}
+        write_json(path, {**self.to_json(), **told})
+        return list(places.values())
 
 
 def errors_of_shares(shares: Mapping[str, float], count: int) -> dict[str, float]:

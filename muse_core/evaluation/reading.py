@@ -104,9 +104,15 @@ def classes_of(source: "Source") -> tuple[str, ...] | None:
 
 
 def mask_names(source: "Source", label_rule: str) -> tuple[str, ...] | None:
-    """What the classes in masks mean under a label rule; built-in scenes store 0 for what is no thing."""
-    from muse_core.data.scenes import CLASSES
+    """What the classes in masks mean under a label rule: shards as their index says.
 
+    Built-in scenes store 0 for what is no thing, recipes such as ADE20K's for anything that has no name.
+    """
+    from muse_core.data.scenes import CLASSES
+    from muse_core.data.shards import ShardSource
+
+    if isinstance(source, ShardSource) and source.mask_classes:
+        return source.mask_classes if label_rule != "plain" else ("other", *source.mask_classes)
     names = classes_of(source)
     if names is None or label_rule != "plain":
         return names

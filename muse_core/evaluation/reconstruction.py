@@ -19,6 +19,7 @@ from muse_core.evaluation.pixels import to_bytes
 from muse_core.evaluation.processes import Team
 from muse_core.evaluation.protocol import Protocol, Scores, Value
 from muse_core.evaluation.reading import EvalData, Tally, named, read
+from muse_core.evaluation.savedpairs import SavedPairs, noise_of
 from muse_core.evaluation.spec import Measured, Metric, MetricContext, MetricSpec, NotMeasuredError, Shares
 from muse_core.model.abilities import Decodes, Encodes
 from muse_core.progress import Progress, Silent
@@ -32,6 +33,8 @@ def evaluate(
     *,
     required: Collection[str] = (),
     reference: Path | None = None,
+    images: Path | None = None,
+    overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Scores:
     """Measure reconstructions of every image of `data`, whose images are on the tokenizer's device.
@@ -42,11 +45,13 @@ def evaluate(
         metrics: which to measure, by name.
         required: names that must be measured; any other whose parts are missing is listed in `not_measured`.
         reference: statistics that Frechet distances compare with, or None for the originals.
+        images: folder into which originals and reconstructions go as PNG, or None.
+        overwrite: whether pictures of another evaluation in that folder may go.
         progress: who is told.
 
     Raises:
-        MuseError: the tokenizer cannot reconstruct, no image could be read, a reconstruction is not finite, or a
-            required metric cannot be measured (exit code 4).
+        MuseError: the tokenizer cannot reconstruct, no image could be read, a reconstruction is not finite, a
+            required metric cannot be measured (exit code 4), or the folder for pictures holds something else.
     """
     if not (isinstance(tokenizer, Encodes) and isinstance(tokenizer, Decodes)):
         raise MuseError(f"{named(tokenizer)} cannot reconstruct: it does not both encode and decode")
@@ -54,10 +59,14 @@ def evaluate(
     missing: dict[str, str] = {}
     running = _made(metrics, MetricContext(data.device, reference), required, missing)
     tally = Tally()
+    noise = None if images is None else reconstruct(tokenizer, tokenizer, noise_of(data))
+    saved = None if images is None or noise is None else SavedPairs(images, data, noise, overwrite)
     for batch in read(data, progress or Silent(), "reconstructing", tally):
         pairs = Pairs(batch.images, reconstruct(tokenizer, tokenizer, batch.images), batch.keys, batch.positions)
         for metric in running.values():
             metric.update(pairs)
+        if saved is not None:
+            saved.update(pairs)
     _join(running, data.team, required, missing)
     found = _results(running, required, missing)
     return Scores(

@@ -66,8 +66,10 @@ def measure(context: ProbeContext, options: ConflictOptions) -> Scores:
     """Compare the gradients of each pair of streams, with the stage's stop-gradients and without any.
 
     Raises:
-        MuseError: no MUSE tokenizer, fewer than two streams, or streams that the stage does not have.
+        MuseError: several processes, no MUSE tokenizer, fewer than two streams, or streams that the stage lacks.
     """
+    if context.validation.team.world > 1:  # the contrastive loss would reach over the batches of all of them
+        raise MuseError("gradients are compared by one process", "--devices cpu, or one GPU", ExitCode.USAGE)
     started = time.perf_counter()
     setup = _setup(context, options)
     groups = groups_of(setup.network, set(setup.weights))

@@ -20,7 +20,7 @@ from muse_core.viz.explorer import explorer, templates
 from muse_core.viz.maps import Scene
 from muse_core.viz.pareto import tradeoff
 from muse_core.viz.runview import RunView, Sample, ScoreView, read_run, tell_apart
-from muse_core.viz.scores import headlines, look_of, score_tables
+from muse_core.viz.scores import command_title, headlines, look_of, score_tables
 from muse_core.viz.story import (
     NEXT_STEPS,
     NextStep,
@@ -40,6 +40,13 @@ FILM_CAPTION = (
     "What the run keeps in its samples folder: of each image the input, its reconstruction, where the model looks, and "
     "where the teacher looks."
 )
+
+PICTURED = {
+    "segment": "Image, named classes, true classes",
+    "zeroshot": "Which class was said for which",
+    "probe conflict": "Where the losses pull the same weights apart",
+}
+"""What the pictures of a command show."""
 
 
 @dataclass(frozen=True)
@@ -155,6 +162,7 @@ def _pictures(
     return {
         "film": [_frame(run, sample, effort) for run, sample in frames],
         "figures": [_figure(figure, effort) for figure in figures],
+        "drawn": _drawn(runs, effort),
         "explorer": explorer(attention, effort.grid) if attention else None,
     }
 
@@ -169,6 +177,17 @@ def _figure(figure: Figure, effort: Effort) -> dict[str, object]:
     picture = embed(figure.png, effort)
     words = {"title": figure.title, "caption": figure.caption}
     return {"source": picture.source, "width": picture.width, "height": picture.height, **words}
+
+
+def _drawn(runs: Sequence[RunView], effort: Effort) -> dict[str, list[dict[str, object]]]:
+    """The pictures that came with scores, by command."""
+    found: dict[str, list[dict[str, object]]] = {}
+    for run in runs:
+        for score in run.scores:
+            words = f"{PICTURED.get(score.command, command_title(score.command))}: {run.label}"
+            figures = [Figure(words, words, path.read_bytes()) for path in score.pictures]
+            found.setdefault(score.command, []).extend(_figure(figure, effort) for figure in figures)
+    return found
 
 
 def _spread(samples: Sequence[Sample], most: int) -> list[Sample]:

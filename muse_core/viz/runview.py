@@ -4,7 +4,7 @@ A file that is absent is simply not shown; one that cannot be read is named in `
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -32,6 +32,7 @@ class ScoreView:
     command: eval, probe linear, zeroshot, ... metrics: a number that was not finite is nan. fingerprint: of the whole
     protocol. columns: metric -> fingerprint of what that metric alone depends on. protocol: without its fingerprint.
     baselines: name -> metric -> value. counts: {"seen": n, "skipped": {reason: n}}. tables: title -> rows.
+    pictures: files drawn of it.
     """
 
     command: str
@@ -47,6 +48,7 @@ class ScoreView:
     notes: tuple[str, ...] = ()
     not_measured: Mapping[str, str] = field(default_factory=dict)
     seconds: float | None = None
+    pictures: tuple[Path, ...] = ()
 
     def column(self, metric: str) -> str:
         """What a number must share with another one to stand in the same column."""
@@ -172,8 +174,19 @@ def _scores(folder: Path, problems: list[str]) -> tuple[ScoreView, ...]:
     for path in sorted(folder.glob("*.json"), key=lambda path: path.stem):
         content = _document(path, problems)
         if content:
-            views.append(score_view(content, path.stem))
+            pictures = tuple(_pictures(content, folder, problems))
+            views.append(replace(score_view(content, path.stem), pictures=pictures))
     return tuple(views)
+
+
+def _pictures(content: Mapping[str, Json], folder: Path, problems: list[str]) -> Iterator[Path]:
+    """Find the pictures that a file of scores names; they lie beside it."""
+    for name in _mapping(content.get("pictures")).values():
+        picture = folder / Path(str(name)).name
+        if picture.is_file():
+            yield picture
+        else:
+            problems.append(f"{picture.name} is not there any more")
 
 
 def score_view(content: Mapping[str, Json], source: str) -> ScoreView:

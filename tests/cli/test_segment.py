@@ -35,6 +35,7 @@ def test_it_scores_draws_and_shows_in_the_report(muse: Muse, run: Path) -> None:
     assert muse("report", "latest", "--out", "page.html").code == 0
     page = Path("page.html").read_text()
     assert "Segmentation" in page
+    assert "Image, named classes, true classes" in page
     assert "mIoU" in page
 
 

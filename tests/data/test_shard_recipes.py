@@ -15,6 +15,7 @@ from muse_core.data.sharding.report import Sharded
 from muse_core.data.sharding.shard import shard
 from muse_core.data.shards import ShardSource
 from muse_core.errors import MuseError
+from muse_core.evaluation.reading import mask_names
 from tests.data.conftest import MakeTar, good, picture, with_suffixes
 from tests.data.test_shard_tree import mask, put, skipped, stored
 
@@ -124,6 +125,8 @@ def test_ade20k_pairs_images_with_their_annotations(tmp_path: Path) -> None:
     assert skipped(report) == {"training/ADE_train_00000002.jpg": "no annotation"}
     index = json.loads((tmp_path / "out" / "train" / "index.json").read_text())
     assert (index["mask_classes"], index["classes"]) == (["wall", "building, edifice"], [])
+    for rule, names in (("ade20k", ("wall", "building, edifice")), ("plain", ("other", "wall", "building, edifice"))):
+        assert mask_names(ShardSource(report.out, split="train"), rule) == names
     (sample,) = ShardSource(report.out, split="val").once()
     assert isinstance(sample, Sample)
     assert sample.mask is not None

@@ -12,6 +12,7 @@ from muse_core.errors import ExitCode, MuseError
 from muse_core.evaluation.builtin import CONFLICT
 from muse_core.evaluation.features import ProbeData
 from muse_core.evaluation.probing import run_probe
+from muse_core.evaluation.processes import Team
 from muse_core.evaluation.protocol import Scores
 from muse_core.evaluation.reading import EvalData
 from muse_core.evaluation.spec import ProbeContext
@@ -36,6 +37,13 @@ def measured(stage: int) -> Scores:
 def context(read: EvalData | None = None) -> ProbeContext:
     read = read or EvalData(open_source("demo:val", size=64), size=64)
     return ProbeContext(tiny(), ProbeData(tiny(), read))
+
+
+def test_several_processes_are_refused_with_what_to_type() -> None:
+    here = context()
+    with pytest.raises(MuseError, match="by one process") as caught:
+        run_probe("conflict", CONFLICT, replace(here, validation=replace(here.validation, team=Team(0, 2))), QUICK)
+    assert "--devices cpu" in str(caught.value.hint)
 
 
 def cosines(scores: Scores, column: str) -> Mapping[tuple[str, str], object]:

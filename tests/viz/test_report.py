@@ -275,6 +275,18 @@ def test_words_and_commands_can_be_given(make_run: MakeRun, tmp_path: Path) -> N
         write_report([], tmp_path / "r.html")
 
 
+def test_pictures_of_scores_stand_under_their_table_and_one_that_is_gone_is_named(
+    make_run: MakeRun, tmp_path: Path
+) -> None:
+    drawn = scores({"miou": 0.4}, "a" * 12, command="segment", pictures={"segment": "segment.png", "x": "gone.png"})
+    run = make_run(results={"segment": drawn})
+    (run / "results" / "segment.png").write_bytes(png())
+    page = Reading(write_report([read_run(run)], tmp_path / "page.html").read_text())
+    said = [image["alt"] for image in page.all("img")]
+    assert said.count("Image, named classes, true classes: Stage 1 · topology") == 1
+    assert "gone.png is not there any more" in page.text
+
+
 def test_a_figure_that_is_no_picture_is_refused(make_run: MakeRun, tmp_path: Path) -> None:
     with pytest.raises(MuseError, match="cannot be read as a picture"):
         write_report([read_run(make_run())], tmp_path / "r.html", figures=[Figure("f", "", b"not a picture")])
