@@ -105,8 +105,8 @@ def measure_generation(
         ),
         counts=tally.counts(),
         notes=[
-            f"generator: {info.source}, {info.parameters / 1e6:,.1f} M parameters, "
-            f"{shape[1]} x {shape[2]} cells; how long it was trained is not in its file",
+            f"{info.parameters / 1e6:,.1f} M parameters on {shape[1]} x {shape[2]} cells, from {info.source}, "
+            "which does not say how long it was trained",
             f"latents normalised by {origin}",
             *(note for one in found for note in one.notes),
         ],

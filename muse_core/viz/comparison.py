@@ -29,6 +29,7 @@ MEASURED = (
 
 _TITLES = {("zeroshot", "top1"): "zero-shot", ("probe linear", "top1"): "linear probe", ("segment", "miou"): "mIoU"}
 _PAPERS = ("rfid", "gfid")
+_DRAWN = ("generator", "samples", "sampler", "guidance", "labels")
 _MEASURE_OF = {
     "eval": "eval",
     "generate": "generate",
@@ -143,7 +144,8 @@ class Comparison:
 
     def _expected(self, command: str, metric: str) -> bool:
         """Say whether a column without numbers is shown: rFID and gFID, which papers have, and what all lack."""
-        if metric in _PAPERS and any(metric in s.not_measured for e in self.entries for s in e.scores):
+        told = [score.not_measured for entry in self.entries for score in entry.scores if score.command == command]
+        if metric in _PAPERS and any(metric in reasons for reasons in told):
             return True
         if command == "eval" or metric == "gfd-tiny-clip":
             return False
@@ -165,6 +167,16 @@ class Comparison:
                 told.setdefault(f"{', '.join(titles)}: {why}", []).append(entry.name)
         return told
 
+    def generated(self) -> list[str]:
+        """Say of each gFID how its samples were drawn and by what: the number means nothing without."""
+        return [
+            f"gFID of {entry.name}: "
+            + "; ".join([*(f"{key} {score.protocol[key]}" for key in _DRAWN if key in score.protocol), *score.notes])
+            for entry in self.entries
+            for score in entry.scores
+            if score.command == "generate"
+        ]
+
 
 def to_markdown(comparison: Comparison) -> str:
     """Lay the comparison out as Markdown, published numbers in a table of their own."""
@@ -174,6 +186,7 @@ def to_markdown(comparison: Comparison) -> str:
     prints = ["protocol", *(f"`{column.fingerprint or NOTHING}`" for column in columns), ""]
     parts = ["## Measured here", "", *_markdown_table(head, [*rows, prints]), ""]
     parts += [f"- {', '.join(names)}: no {what}" for what, names in comparison.reasons().items()]
+    parts += [f"- {line}" for line in comparison.generated()]
     if comparison.published:
         parts += ["", "## Published elsewhere", "", APART, ""]
         parts += _markdown_table(PUBLISHED_HEADS, published_rows(comparison.published))

@@ -16,25 +16,43 @@ SHORT += [word for one in QUICK for word in ("--set", one)]
 RIVALS = [name for name in published.WRITERS if name != "unilip-448"]
 
 
+def generator(folder: Path) -> list[str]:
+    """Options that give VA-VAE a generator of few and short samples."""
+    where = f"va-vae=lightningdit:{published.lightningdit(folder / 'dit')}"
+    return ["--generator", where, "--samples", "12", "--set", "sample_points=3"]
+
+
 @pytest.mark.slow
 def test_the_whole_table(muse: Muse, tmp_path: Path) -> None:
     wheres = ["tiny", "tiny-encoder", *(published.write(name, tmp_path / "weights" / name) for name in RIVALS)]
-    ended = muse("compare", *wheres, *SHORT, "--out", "comparison")
+    ended = muse("compare", *wheres, *SHORT, *generator(tmp_path), "--size-px", "64", "--out", "comparison")
     assert ended.code == 0, ended.err
     header, *rows = ended.out.splitlines()[: len(wheres) + 2]
-    for title in ("rFID", "FD tiny-CLIP", "PSNR, dB", "SSIM", "zero-shot", "linear probe", "mIoU"):
+    for title in (
+        "rFID",
+        "FD tiny-CLIP",
+        "PSNR, dB",
+        "SSIM",
+        "gFID",
+        "gFD tiny-CLIP",
+        "zero-shot",
+        "linear probe",
+        "mIoU",
+    ):
         assert title in header
     names = ["muse-tiny", "tiny-encoder", "VQGAN", "LlamaGen VQ", "VA-VAE", "SD-VAE", "FLUX-VAE", "DC-AE", "UniLIP 224"]
     names += ["UniLIP padded", "VTP", "InternViT", "DINOv3", "OpenCLIP", "protocol"]
     assert all(row.startswith(name) for row, name in zip(rows, names, strict=True))
     assert "no alignment with text" in ended.out
     assert "published elsewhere" in ended.out
+    assert "gFID of VA-VAE: generator LightningDiT, 3 layers of 64, patch 1; samples 12; sampler Euler, 3" in ended.out
 
     document = json.loads(Path("comparison/comparison.json").read_text())
     columns = [one["table"] for one in document["measured"]]
     for measure in ("eval psnr", "zeroshot top1", "probe linear top1", "segment miou"):
         # One protocol for all: had a tokenizer changed it, its number would stand in a column of its own.
         assert len({table[measure]["column"] for table in columns if measure in table}) == 1
+    assert [one["tokenizer"] for one in document["measured"] if "generate gfd-tiny-clip" in one["table"]] == ["VA-VAE"]
     able = {one["tokenizer"]: set(one["table"]) for one in document["measured"]}
     assert {name for name, has in able.items() if "zeroshot top1" in has} == {
         "muse-tiny", "tiny-encoder", "VTP (vtp)", "OpenCLIP",
@@ -58,10 +76,9 @@ def test_one_of_one_name_is_told_by_what_was_typed(muse: Muse, tmp_path: Path) -
 
 def test_gfid_of_the_one_that_has_a_generator(muse: Muse, tmp_path: Path) -> None:
     va_vae = published.write("va-vae", tmp_path / "va-vae")
-    generator = f"lightningdit:{published.lightningdit(tmp_path / 'dit')}"
     ended = muse(
-        "compare", "tiny", va_vae, "tiny-encoder", "--generator", f"va-vae={generator}", "--samples", "12",
-        "--set", "sample_points=3", *SHORT, "--measure", "generate", "--size-px", "64", "--json",
+        "compare", "tiny", va_vae, "tiny-encoder", *generator(tmp_path), *SHORT, "--measure", "generate",
+        "--size-px", "64", "--json",
     )  # fmt: skip
     assert ended.code == 0, ended.err
     tiny, rival, encoder = ended.json["measured"]
@@ -79,10 +96,10 @@ def test_without_a_generator_the_gfid_column_says_so(muse: Muse) -> None:
 
 
 def test_a_generator_that_fits_nothing_is_refused_before_anything_is_measured(muse: Muse, tmp_path: Path) -> None:
-    generator = f"lightningdit:{published.lightningdit(tmp_path / 'dit')}"
-    unknown = muse("compare", "tiny", *SHORT, "--generator", f"vqgan={generator}")
+    where = f"lightningdit:{published.lightningdit(tmp_path / 'dit')}"
+    unknown = muse("compare", "tiny", *SHORT, "--generator", f"vqgan={where}")
     assert (unknown.code, "does not name one of the tokenizers" in unknown.err) == (ExitCode.USAGE, True)
-    other = muse("compare", "tiny", *SHORT, "--generator", f"tiny={generator}")
+    other = muse("compare", "tiny", *SHORT, "--generator", f"tiny={where}")
     assert (other.code, "makes 8 channels on 4 x 4 cells" in other.err) == (ExitCode.FILE, True)
     absent = muse("compare", "tiny", *SHORT, "--generator", "tiny=lightningdit:none.pt")
     assert (absent.code, "none.pt" in absent.err) == (ExitCode.FILE, True)

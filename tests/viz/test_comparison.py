@@ -33,6 +33,20 @@ def test_columns_are_what_was_measured_and_what_everybody_lacks() -> None:
     assert [comparison().cells(entry)[1] for entry in comparison().entries] == ["25.00", "20.00", "–"]
 
 
+def test_a_gfid_stands_with_how_it_was_drawn() -> None:
+    drawn = scores({"gfd-tiny-clip": 3.0}, "e1")
+    drawn["protocol"] |= {"samples": 50_000, "sampler": "Euler, 250 points, shift 0.3", "guidance": "none"}
+    drawn |= {"command": "generate", "not_measured": {"gfid": "the Inception weights are not on disk"}}
+    drawn["notes"] = ["675.0 M parameters on 16 x 16 cells"]
+    missing = {"generate": "no generator was given for it"}
+    both = Comparison((Entry("a", "", (score_view(drawn, "generate"),)), Entry("b", "", (), missing)))
+    told = "samples 50000; sampler Euler, 250 points, shift 0.3; guidance none; 675.0 M parameters on 16 x 16 cells"
+    assert both.generated() == [f"gFID of a: {told}"]
+    assert [column.title for column in both.columns] == ["gFID ↓", "gFD tiny-CLIP ↓"]
+    assert told in to_markdown(both)
+    assert "- b: no gFID, gFD tiny-CLIP: no generator was given for it" in to_markdown(both)
+
+
 def test_two_protocols_are_two_columns() -> None:
     mixed = Comparison((Entry("a", "", (measured(25.0),)), Entry("b", "", (measured(20.0, "e2"),))))
     columns = [column for column in mixed.columns if column.metric == "psnr"]
