@@ -108,12 +108,12 @@ def test_the_page_says_what_was_not_run_and_what_follows(load: Any, found: Any) 
 
 
 def test_interference_is_destructive_only_beyond_what_seeds_explain(load: Any) -> None:
-    page = load("ablation_page")
+    conflict = load("ablation_conflict")
 
     def said(*cosines: float) -> str:
         rows = [[{"weights": "encoder", "pair": "a-b", "cosine": c}] for c in cosines]
         runs = {seed: {"tables": {"where streams meet": row}} for seed, row in enumerate(rows)}
-        return str(page.interference({"joint": runs}, ("joint",)))
+        return str(conflict.interference({"joint": runs}, ("joint",)))
 
     assert "is **refuted**" in said(-0.40, -0.41, -0.42)
     assert "is **confirmed**" in said(-0.40, 0.30, -0.20)
