@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from muse_core.data.decode import MASK_SUFFIX, BadMemberError, RawSample, ShapeFilter, decode
 from muse_core.data.sample import Skip
 from muse_core.data.sharding.items import Item, Looked, Part, Planned
@@ -20,8 +22,8 @@ from muse_core.data.sharding.options import ShardOptions
 from muse_core.data.sharding.places import read_range
 from muse_core.data.sharding.tar import space_for
 
-HEAD = 16 * 1024
-"""Bytes in which the header of nearly every picture ends; where it does not, the whole picture is read."""
+HEADS = (4 * 1024, 64 * 1024)
+"""Bytes in which the header of a picture ends, with a thumbnail or without; where it does not, all of it is read."""
 
 
 def look(item: Item, options: ShardOptions) -> Looked:
@@ -48,11 +50,11 @@ def look(item: Item, options: ShardOptions) -> Looked:
 def _header(part: Part) -> Shape:
     if part.size < 0:
         raise BadMemberError("file cannot be read")
-    if part.size > HEAD:
-        try:
-            return shape_of(read_range(part.path, max(0, part.offset), HEAD))
-        except (BadMemberError, OSError):
-            pass  # the header may be longer; read whole, it says what is really wrong
+    for head in HEADS:
+        if part.size > head:
+            # The header may be longer; read whole, it says what is really wrong.
+            with suppress(BadMemberError, OSError):
+                return shape_of(read_range(part.path, max(0, part.offset), head))
     return shape_of(part_bytes(part))
 
 

@@ -126,7 +126,7 @@ class Place:
 def read_range(path: str, start: int = 0, size: int | None = None) -> bytes:
     """Read bytes of a file given by a full path or an address; fewer where the file ends."""
     if "://" not in path:
-        with open(path, "rb", buffering=0 if size is None else -1) as stream:
+        with open(path, "rb", buffering=0) as stream:  # one read is all: a buffer would cost more than the read
             if start:
                 stream.seek(start)
             return stream.read(-1 if size is None else size)
