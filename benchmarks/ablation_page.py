@@ -121,12 +121,12 @@ RULE = """## The rule and its decision
 Fixed in `benchmarks/ablation_rule.py` before any run: tiny leaves the paper's default only if mIoU gains more
 than 2 standard errors while PSNR and zero-shot lose less than 2; 1b and 3b keep the paper's. Factors were
 varied one at a time, so at most one is taken. The standard error of a difference is the deviation between
-seeds, pooled over the paper's default and the seven factors, times the root of the summed inverse counts; all
-runs are measured on the same scenes. Gains are positive where the factor is better (for FD and KL: lower);
-shares are in points; bold is beyond 2 standard errors; in brackets, in how many of the seeds that both have the
-factor is ahead, which is no part of the rule: the configurations of one seed see the same scenes in the same
-order, and what moves them all alike is counted as uncertainty by the rule. Of so many comparisons about one in
-twenty is bold by chance.
+seeds, pooled over the paper's default and the seven factors, times the root of the summed inverse counts (for
+KL and AUC without `no-topology`, whose untaught attention varies far more); all runs are measured on the same
+scenes. Gains are positive where the factor is better (for FD and KL: lower); shares are in points; bold is
+beyond 2 standard errors; in brackets, in how many of the seeds that both have the factor is ahead, which is no
+part of the rule: the configurations of one seed see the same scenes in the same order, and what moves them all
+alike is counted as uncertainty by the rule. Of so many comparisons about one in twenty is bold by chance.
 """
 
 
