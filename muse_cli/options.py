@@ -39,7 +39,9 @@ ScoresFile = Annotated[
     typer.Option("--out", metavar="FILE", help="Where the scores go as JSON.", show_default="RUN/results/"),
 ]
 Devices = Annotated[str | None, typer.Option("--devices", metavar="auto|cpu|mps|N|0,2", help="What to compute on.")]
-Precision = Annotated[str | None, typer.Option("--precision", metavar="auto|fp32|bf16|fp16", help="Number format.")]
+Precision = Annotated[
+    str | None, typer.Option("--precision", metavar="auto|fp32|bf16|fp16|fp64", help="Number format.")
+]
 Seed = Annotated[int | None, typer.Option("--seed", help="Seed of everything random.")]
 BatchSize = Annotated[int | None, typer.Option("--batch-size", min=1, help="Images at a time, on each device.")]
 TrainLimit = Annotated[

@@ -71,6 +71,10 @@ EvalEvery = Annotated[
     int | None, typer.Option("--eval-every", min=1, help="Steps between measurements.", rich_help_panel=PACE)
 ]
 Keep = Annotated[int | None, typer.Option("--keep", min=1, help="Checkpoints kept.", rich_help_panel=PACE)]
+Compile = Annotated[
+    bool | None,
+    typer.Option("--compile", help="Let torch compile the networks: a slow start, faster steps.", rich_help_panel=PACE),
+]
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Print the plan and what is missing, and stop; exit 8 if anything is.")
 ]
@@ -95,6 +99,7 @@ def train(
     save_every: SaveEvery = None,
     eval_every: EvalEvery = None,
     keep: Keep = None,
+    compiled: Compile = None,
     dry_run: DryRun = False,
     config: ConfigFile = None,
     sets: Sets = None,
@@ -116,6 +121,7 @@ def train(
         "training.save_every": save_every,
         "training.eval_every": eval_every,
         "training.keep": keep,
+        "training.compile": compiled,
     }
     if resume is not None:
         go_on(resume, {**flags, "run.stage": stage, "run.out": out_dir}, sets or [], config)

@@ -14,7 +14,7 @@ import threading
 import time
 import weakref
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing import parent_process
 from typing import Any
 
@@ -96,11 +96,12 @@ class LanePlan:
 
 @dataclass
 class _Part:
-    """What one worker contributes to a batch, or the error that ended it."""
+    """What one worker contributes to a batch and the seconds it took, or the error that ended it."""
 
     samples: list[Sample] = field(default_factory=list)
     cursor: dict[int, int] = field(default_factory=dict)
     skips: Skips = field(default_factory=Skips)
+    read_s: float = 0.0
     error: tuple[str, str | None, int] | None = None
 
 
@@ -229,7 +230,8 @@ def _batch(parts: list[_Part], limit_errors: float) -> Batch:
         skips.merge(part.skips)
     skips.refuse_many(limit_errors)
     samples = [sample for part in parts for sample in part.samples]
-    return collate(samples, {lane: position for part in parts for lane, position in part.cursor.items()}, skips)
+    batch = collate(samples, {lane: position for part in parts for lane, position in part.cursor.items()}, skips)
+    return replace(batch, read_s=max(part.read_s for part in parts))
 
 
 class _Parts(IterableDataset[_Part]):
@@ -252,12 +254,15 @@ class _Parts(IterableDataset[_Part]):
         readers = [_LaneReader(batches, lane) for lane in lanes]
         each = batches.plan.batch_size // batches.plan.lanes
         while True:
+            started = time.perf_counter()
             samples = [reader.take() for reader in readers for _ in range(each)]
             skips = Skips()
             for reader in readers:
                 skips.merge(reader.skips)
             skips.refuse_many(batches.limit_errors)
-            yield _Part(samples, {reader.lane: reader.position for reader in readers}, skips)
+            yield _Part(
+                samples, {reader.lane: reader.position for reader in readers}, skips, time.perf_counter() - started
+            )
 
 
 class _LaneReader:

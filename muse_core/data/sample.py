@@ -86,9 +86,9 @@ class Batch:
     """What a training or evaluation step sees.
 
     images: (B, 3, S, S) float32 in [0, 1]. labels: (B,) int64. masks: (B, S, S) uint8, or None when no sample has one.
-    cursor: for each lane this process reads, how many raw samples it had consumed after this batch; given to `Batches`
-    it makes reading continue behind this batch. skipped, examples: samples passed over since reading began, by reason,
-    and the first key of each.
+    read_s: seconds that the busiest of its readers worked on it. cursor: for each lane this process reads, how many raw
+    samples it had consumed after this batch; given to `Batches` it makes reading continue behind this batch. skipped,
+    examples: samples passed over since reading began, by reason, and the first key of each.
     """
 
     images: Tensor
@@ -96,6 +96,7 @@ class Batch:
     labels: Tensor
     masks: Tensor | None
     keys: list[str]
+    read_s: float = 0.0
     cursor: dict[int, int] = field(default_factory=dict)
     skipped: dict[str, int] = field(default_factory=dict)
     examples: dict[str, str] = field(default_factory=dict)

@@ -5,23 +5,25 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from muse_core.losses.processes import mean_over_processes
+from muse_core.model.numbers import full
 
 
 def hinge_discriminator(real: Tensor, fake: Tensor) -> Tensor:
     """Return the discriminator's hinge loss on its logits for real and reconstructed images (any shape)."""
-    return 0.5 * (F.relu(1 - real.float()).mean() + F.relu(1 + fake.float()).mean())
+    return 0.5 * (F.relu(1 - full(real)).mean() + F.relu(1 + full(fake)).mean())
 
 
 def hinge_generator(fake: Tensor) -> Tensor:
     """Return the generator's loss: the higher the logits of its images, the better."""
-    return -fake.float().mean()
+    return -full(fake).mean()
 
 
 class LeCam(nn.Module):
     """LeCam regularisation (Tseng et al. 2021, arXiv 2104.03310) on batch-mean logits.
 
     Keeps running means of the logits and asks that real logits stay near the running fake mean and the reverse.
-    The means are taken over all processes, are part of the state, and move in training mode only.
+    All means are over all processes: the penalty squares them, so that the mean of the processes' own penalties would
+    be another one. The running means are part of the state, and move in training mode only.
 
     Args:
         weight: how much the penalty counts.
@@ -38,12 +40,15 @@ class LeCam(nn.Module):
         self.register_buffer("ema_real", torch.zeros(()))
         self.register_buffer("ema_fake", torch.zeros(()))
 
-    def forward(self, real: Tensor, fake: Tensor) -> Tensor:
-        """Return the weighted penalty for these logits, then let the running means follow them."""
-        real_mean, fake_mean = real.float().mean(), fake.float().mean()
+    def forward(self, real: Tensor, fake: Tensor, share: float = 1.0) -> Tensor:
+        """Return the weighted penalty for these logits, then let the running means follow them.
+
+        share: how much this process's mean counts in the mean of the processes, where they judge unequal numbers.
+        """
+        here = share * torch.stack((full(real).mean(), full(fake).mean()))
+        real_mean, fake_mean = mean_over_processes(here)
         penalty = F.relu(real_mean - self.ema_fake).square() + F.relu(self.ema_real - fake_mean).square()
         if self.training:
-            means = mean_over_processes(torch.stack((real_mean, fake_mean)))
-            self.ema_real.lerp_(means[0], 1 - self.decay)
-            self.ema_fake.lerp_(means[1], 1 - self.decay)
+            self.ema_real.lerp_(real_mean.detach(), 1 - self.decay)
+            self.ema_fake.lerp_(fake_mean.detach(), 1 - self.decay)
         return self.weight * penalty

@@ -1,6 +1,6 @@
 """The semantic stream's objective: an image lies nearest to its own caption, over all processes.
 
-Letters: B images of this process, M captioned images of all processes, E embedding width.
+Letters: B images of this process, M images of all processes, E embedding width.
 """
 
 import hashlib
@@ -13,14 +13,16 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from muse_core.losses.processes import gather_rows
+from muse_core.model.numbers import full
 
 
 @dataclass(frozen=True)
 class ContrastiveResult:
-    """The loss, and how many captions an image was pushed away from, on average over all processes, rounded down."""
+    """The loss, and how many captions an image was pushed away from, on average over all processes, rounded down (an
+    int64 scalar: a number would have to be waited for)."""
 
     loss: Tensor
-    negatives: int
+    negatives: Tensor
 
 
 @dataclass(frozen=True)
@@ -74,24 +76,28 @@ def contrastive_loss(
     gathered = gather or gather_rows
     have = torch.ones(len(image), dtype=torch.int64, device=image.device) if positives is None else positives.long()
     captioned = gathered(have).bool()
-    images, texts = gathered(image.float())[captioned], gathered(text.float())[captioned]  # M E
-    repeated = _repeated(None if groups is None else gathered(groups)[captioned], len(images), image.device)
+    images, texts = gathered(full(image)), gathered(full(text))  # M E
+    apart = _apart(captioned, None if groups is None else gathered(groups))
 
-    scale: Tensor = _CappedLog.apply(log_scale.float(), math.log(max_scale)).exp()
+    scale: Tensor = _CappedLog.apply(full(log_scale), math.log(max_scale)).exp()
     with torch.autocast(image.device.type, enabled=False):  # at scale 100 half precision would round logits to 0.5
-        logits = (scale * images @ texts.mT).masked_fill(repeated, -math.inf)  # M M
+        logits = (scale * images @ texts.mT).masked_fill(~apart, -math.inf)  # M M
     own = torch.arange(len(images), device=image.device)
-    count = max(len(images), 1)  # a batch without any caption costs 0 and has a gradient path, where a mean is nan
+    count = captioned.sum().clamp_min(1)  # a batch without any caption costs 0 and has a gradient path
     both = F.cross_entropy(logits, own, reduction="sum") + F.cross_entropy(logits.mT, own, reduction="sum")
-    pairs = len(images) * (len(images) - 1) - int(repeated.sum())
-    return ContrastiveResult(both / (2 * count), negatives=pairs // count)
+    return ContrastiveResult(both / (2 * count), negatives=(apart.sum() - len(images)) // count)
 
 
-def _repeated(groups: Tensor | None, count: int, device: torch.device) -> Tensor:
-    """Mark the pairs (M, M) of different images with one caption."""
-    if groups is None:
-        return torch.zeros(count, count, dtype=torch.bool, device=device)
-    return (groups[:, None] == groups[None, :]).fill_diagonal_(False)
+def _apart(captioned: Tensor, groups: Tensor | None) -> Tensor:
+    """Mark the pairs (M, M) that are compared: different captions, and every image with its own.
+
+    A sample without caption is compared with itself alone, which costs exactly 0: rows are not picked out, because how
+    many there are would have to be asked of the device.
+    """
+    compared = captioned[:, None] & captioned[None, :]
+    if groups is not None:
+        compared = compared & (groups[:, None] != groups[None, :])
+    return compared | torch.eye(len(captioned), dtype=torch.bool, device=captioned.device)
 
 
 class _CappedLog(torch.autograd.Function):

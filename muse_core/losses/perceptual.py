@@ -15,6 +15,7 @@ from torchvision.models import vgg16
 
 from muse_core.errors import ExitCode, MuseError
 from muse_core.model.images import imagenet_normalize
+from muse_core.model.numbers import full
 
 _VGG_TAPS = (3, 8, 15, 22, 29)  # relu1_2, 2_2, 3_3, 4_3, 5_3 in torchvision's vgg16().features
 VGG_LAYERS = _VGG_TAPS[-1] + 1
@@ -95,7 +96,7 @@ class LPIPS(_Frozen):
         return self.distances(prediction, target).mean()
 
     def _taps(self, images: Tensor) -> list[Tensor]:
-        x = (images.float() * 2 - 1 - self.shift) / self.scale
+        x = (full(images) * 2 - 1 - self.shift) / self.scale
         taps = []
         for index, layer in enumerate(self.vgg):
             x = layer(x)
@@ -120,11 +121,11 @@ class ConvNextLogits(_Frozen):
         """Return the mean over images and classes."""
         with torch.no_grad():
             wanted = self._logits(target)
-        return F.mse_loss(self._logits(prediction).float(), wanted.float())
+        return F.mse_loss(full(self._logits(prediction)), full(wanted))
 
     def _logits(self, images: Tensor) -> Tensor:
         side = (CONVNEXT_SIDE, CONVNEXT_SIDE)
-        resized = F.interpolate(images.float(), side, mode="bilinear", align_corners=False, antialias=True)
+        resized = F.interpolate(full(images), side, mode="bilinear", align_corners=False, antialias=True)
         logits: Tensor = self.network(imagenet_normalize(resized))
         return logits
 
@@ -205,6 +206,6 @@ def _bad_name(name: str) -> MuseError:
 
 def _unit(features: Tensor) -> Tensor:
     """Scale every position's channel vector of (B, C, h, w) to length 1; the floor is LPIPS's own."""
-    exact = features.float()  # B C h w
+    exact = full(features)  # B C h w
     length: Tensor = torch.linalg.vector_norm(exact, dim=1, keepdim=True)
     return exact / (length + _UNIT_FLOOR)

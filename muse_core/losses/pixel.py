@@ -5,6 +5,8 @@ from typing import Literal
 from torch import Tensor
 from torch.nn import functional as F
 
+from muse_core.model.numbers import full
+
 PixelKind = Literal["l2", "l1"]
 
 
@@ -18,4 +20,4 @@ def pixel_loss(prediction: Tensor, target: Tensor, kind: PixelKind = "l2") -> Te
         kind: `l2` (mean squared) or `l1` (mean absolute).
     """
     distance = F.mse_loss if kind == "l2" else F.l1_loss
-    return distance(prediction.float(), target.float())
+    return distance(full(prediction), full(target))

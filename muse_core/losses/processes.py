@@ -36,9 +36,5 @@ def gather_rows(rows: Tensor) -> Tensor:
 
 
 def mean_over_processes(values: Tensor) -> Tensor:
-    """Average a tensor over all processes, without gradient."""
-    mean = values.detach().clone()
-    if process_count() > 1:
-        dist.all_reduce(mean)
-        mean /= process_count()
-    return mean
+    """Average a tensor over all processes, with gradient: each process's copy gives its own gradient to all."""
+    return values if process_count() == 1 else gather_rows(values[None]).mean(0)

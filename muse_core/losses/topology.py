@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from muse_core.errors import MuseError
+from muse_core.model.numbers import full
 
 _FLOOR = 1e-8
 
@@ -16,17 +17,17 @@ def topology_loss(student: Tensor, target: Tensor) -> Tensor:
         target: (B, N, N) from the teacher; rows are queries and sum to 1.
 
     Returns:
-        a float32 scalar with a gradient to `student`.
+        a scalar, float32 unless the maps are wider, with a gradient to `student`.
 
     Raises:
         MuseError: when student and target look at different numbers of tokens.
     """
-    mean = student.float().mean(1)  # B N N
+    mean = full(student).mean(1)  # B N N
     if mean.shape != target.shape:
         raise MuseError(
             f"the student attends over {tuple(mean.shape)} and the teacher's target over {tuple(target.shape)}"
         )
-    wanted = target.float()
+    wanted = full(target)
     # xlogy: a pair that the teacher ignores adds 0, where t * log t would add nan.
     divergence = torch.xlogy(wanted, wanted) - wanted * (mean + _FLOOR).log()
     return divergence.sum(-1).mean()

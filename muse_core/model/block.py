@@ -31,9 +31,7 @@ class BlockOutput:
 class Block(Protocol):
     """Either layout, as the connector sees it."""
 
-    def __call__(
-        self, x: Tensor, origin: Tensor, routing: Routing, rotary: Rotary, mapped: bool = True
-    ) -> BlockOutput:
+    def __call__(self, x: Tensor, origin: Tensor, routing: Routing, rotary: Rotary, mapped: bool = True) -> BlockOutput:
         """Run the block on x (B, N, D); unless it is to be `mapped`, its attention is never held as a whole."""
         ...
 
@@ -117,9 +115,7 @@ class SynergisticBlock(nn.Module):
         self.out = nn.Linear(width, width, bias=False)
         self.feed_forward = FeedForward(width)
 
-    def forward(
-        self, x: Tensor, origin: Tensor, routing: Routing, rotary: Rotary, mapped: bool = True
-    ) -> BlockOutput:
+    def forward(self, x: Tensor, origin: Tensor, routing: Routing, rotary: Rotary, mapped: bool = True) -> BlockOutput:
         """Run the three streams on x (B, N, D); `origin` (B, N, D) is the adapter's output."""
         raw = routing.read(x, origin)
         read = normalize(raw)  # B N D
@@ -151,9 +147,7 @@ class ReleasedBlock(nn.Module):
         self.norm1 = nn.RMSNorm(width, eps=EPS)
         self.norm2 = nn.RMSNorm(width, eps=EPS)
 
-    def forward(
-        self, x: Tensor, origin: Tensor, routing: Routing, rotary: Rotary, mapped: bool = True
-    ) -> BlockOutput:
+    def forward(self, x: Tensor, origin: Tensor, routing: Routing, rotary: Rotary, mapped: bool = True) -> BlockOutput:
         """Run the block on x (B, N, D); `origin` is read by routing `open` only."""
         read = routing.read(x, origin)  # B N D
         looks = self.topology(self.norm1(read), rotary, mapped)  # B H N N

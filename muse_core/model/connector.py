@@ -3,6 +3,7 @@
 Letters: B images, h x w cells, N = h * w, D width, E width of the caption space, C latent channels.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
@@ -39,8 +40,8 @@ def scale_gradient(x: Tensor, factor: float) -> Tensor:
 class ConnectorOutput:
     """All that the losses and the abilities read.
 
-    latents (B, C, h, w); tokens (B, N, D) after the last block; attentions, one (B, heads, N, N) per block;
-    anchors, one (B, N, D) per block; grid (h, w).
+    latents (B, C, h, w); tokens (B, N, D) after the last block; attentions, one (B, heads, N, N) per block that was
+    asked for its map; anchors, one (B, N, D) per block; grid (h, w).
     """
 
     latents: Tensor
@@ -91,21 +92,26 @@ class Connector(nn.Module):
             return axial_rotary(grid, self.head_width, device)
         return raster_rotary(grid[0] * grid[1], self.head_width, device)
 
-    def forward(self, tokens: Tensor, routing: Routing, gradient_scale: float = 1.0) -> ConnectorOutput:
-        """Map encoder tokens (B, H, W, width of the encoder) to latents and to what the losses read."""
+    def forward(
+        self, tokens: Tensor, routing: Routing, gradient_scale: float = 1.0, mapped: Collection[int] | None = None
+    ) -> ConnectorOutput:
+        """Map encoder tokens (B, H, W, width of the encoder) to latents and to what the losses read.
+
+        mapped: the blocks whose attention is wanted, None for all; others never hold the map of N x N.
+        """
         cells = fold(tokens, self.fold_side)
         grid = (cells.shape[1], cells.shape[2])
         x = origin = self.adapter(cells.flatten(1, 2))  # B N D
         rotary = self.rotary(grid, x.device)
         outputs = []
-        for block in self.blocks:
-            outputs.append(block(x, origin, routing, rotary))
+        for index, block in enumerate(self.blocks):
+            outputs.append(block(x, origin, routing, rotary, mapped is None or index in mapped))
             x = outputs[-1].x
         latents = self.to_latent(scale_gradient(x, gradient_scale))  # B N C
         return ConnectorOutput(
             latents=rearrange(latents, "b (h w) c -> b c h w", h=grid[0]),
             tokens=x,
-            attentions=tuple(output.attention for output in outputs),
+            attentions=tuple(output.attention for output in outputs if output.attention is not None),
             anchors=tuple(output.anchor for output in outputs),
             grid=grid,
         )

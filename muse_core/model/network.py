@@ -3,6 +3,8 @@
 Letters: B images, H x W pixels, C latent channels, h x w cells.
 """
 
+from collections.abc import Collection
+
 from torch import Tensor, nn
 
 from muse_core.model.architecture import Architecture
@@ -32,10 +34,15 @@ class MuseNetwork(nn.Module):
         """Side in pixels of the square that one latent cell covers."""
         return self.encoder.patch * self.connector.fold_side
 
-    def connect(self, images: Tensor, routing: Routing = ROUTINGS["strict"]) -> ConnectorOutput:
-        """Encode images (B, 3, H, W) in [0, 1]; sides that are no multiples of the cell are padded."""
+    def connect(
+        self, images: Tensor, routing: Routing = ROUTINGS["strict"], mapped: Collection[int] | None = None
+    ) -> ConnectorOutput:
+        """Encode images (B, 3, H, W) in [0, 1]; sides that are no multiples of the cell are padded.
+
+        mapped: the blocks whose attention is wanted, None for all.
+        """
         tokens = self.encoder(pad_to_multiple(images, self.cell))
-        out: ConnectorOutput = self.connector(tokens, routing)
+        out: ConnectorOutput = self.connector(tokens, routing, mapped=mapped)
         return out
 
     def decode(self, z: Tensor, size: tuple[int, int]) -> Tensor:
@@ -47,4 +54,4 @@ class MuseNetwork(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Reconstruct images (B, 3, H, W)."""
         size = (images.shape[-2], images.shape[-1])
-        return self.decode(self.connect(images).latents, size)
+        return self.decode(self.connect(images, mapped=()).latents, size)

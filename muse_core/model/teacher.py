@@ -7,13 +7,14 @@ from typing import Self
 
 import torch
 from einops import rearrange
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 from transformers import DINOv3ViTModel
-from transformers.models.dinov3_vit.modeling_dinov3_vit import DINOv3ViTAttention
+from transformers.models.dinov3_vit.modeling_dinov3_vit import DINOv3ViTLayer, apply_rotary_pos_emb
 
 from muse_core.errors import MuseError
 from muse_core.model.images import imagenet_normalize
+from muse_core.model.numbers import full
 
 Grid = tuple[int, int]
 
@@ -38,11 +39,11 @@ def resize_attention(attention: Tensor, source_grid: Grid, target_grid: Grid) ->
     if attention.shape[1:] != (n, n):
         raise ValueError(f"an attention map of shape {tuple(attention.shape)} does not fit a {source_grid} grid")
     m = target_grid[0] * target_grid[1]
-    keys = _resize_last(attention.float(), source_grid, target_grid)  # B n m
+    keys = _resize_last(full(attention), source_grid, target_grid)  # B n m
     queries = _resize_last(keys.mT, source_grid, target_grid)  # B m m, rows are keys here
     # Without this transpose the target teaches where attention comes from instead of where it goes.
     resized = queries.mT.reshape(batch, m, m)
-    return resized / resized.sum(-1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
+    return resized / resized.sum(-1, keepdim=True).clamp_min(torch.finfo(resized.dtype).tiny)
 
 
 def _resize_last(maps: Tensor, source: Grid, target: Grid) -> Tensor:
@@ -54,29 +55,35 @@ def _resize_last(maps: Tensor, source: Grid, target: Grid) -> Tensor:
 class StructureTeacher:
     """Where a frozen DINOv3 looks: the head mean of its last attention, on the student's grid.
 
+    Only what that map depends on is computed: all layers but the last, with fused attention that never holds a map,
+    and queries and keys of the last.
+
     A plain object on purpose: held by a module it is neither a child of it nor in its state, so no `train()`, no
     optimizer, no average and no checkpoint can reach the teacher.
 
     Args:
-        model: a transformers DINOv3 ViT; it is put in eval mode, frozen, and switched to the attention
-            implementation that returns its weights.
+        model: a transformers DINOv3 ViT; it is put in eval mode, frozen, and switched to fused attention.
 
     Raises:
-        MuseError: when the model has no DINOv3 attention layer to read.
+        MuseError: when the model has no DINOv3 layer to read.
     """
 
     def __init__(self, model: DINOv3ViTModel) -> None:
-        layers = [module for module in model.modules() if isinstance(module, DINOv3ViTAttention)]
+        layers = [module for module in model.modules() if isinstance(module, DINOv3ViTLayer)]
         if not layers:
             raise MuseError(f"the structure teacher must be a DINOv3 ViT, not a {type(model).__name__}")
-        model.set_attn_implementation("eager")
+        model.set_attn_implementation("sdpa")
         self.model = model.eval().requires_grad_(False)
         self.patch: int = model.config.patch_size
-        self._last: nn.Module = layers[-1]
+        *before, self._last = layers
+        self.layers = tuple(before)  # those that are run as a whole
 
-    def to(self, device: torch.device | str) -> Self:
-        """Move the teacher to a device."""
-        self.model.to(device)
+    def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> Self:
+        """Move the teacher to a device, and to a number format."""
+        frequencies = self.model.rope_embeddings.inv_freq
+        self.model.to(device=device, dtype=dtype)
+        # Rounded to half precision they would put every patch a little elsewhere.
+        self.model.rope_embeddings.inv_freq = frequencies.to(device)
         return self
 
     def __call__(self, images: Tensor, grid: Grid) -> Tensor:
@@ -87,37 +94,38 @@ class StructureTeacher:
             grid: (h', w') of the student's tokens.
 
         Returns:
-            (B, m, m) float32 without gradient; rows are queries and sum to 1.
+            (B, m, m) without gradient, float32 unless the teacher is wider; rows are queries and sum to 1.
         """
-        with torch.no_grad():
+        with torch.inference_mode():
             pixels = self._whole_patches(imagenet_normalize(images))
             source = (pixels.shape[-2] // self.patch, pixels.shape[-1] // self.patch)
-            weights = self._last_attention(pixels)
-            patches = self._among_patches(weights, source[0] * source[1])
-            return resize_attention(patches, source, grid)
+            patches = self._among_patches(self._last_attention(pixels), source[0] * source[1])
+            target = resize_attention(patches, source, grid)
+        return target.clone()  # a loss keeps it for its backward pass, which no tensor of inference may be
 
     def _whole_patches(self, pixels: Tensor) -> Tensor:
         height, width = pixels.shape[-2:]
         return F.pad(pixels, (0, -width % self.patch, 0, -height % self.patch))
 
     def _last_attention(self, pixels: Tensor) -> Tensor:
-        """Run the teacher and keep only the last layer's weights (B, H, prefix + n, prefix + n)."""
-        kept: list[Tensor] = []
-
-        def keep(_module: nn.Module, _inputs: object, outputs: tuple[Tensor, Tensor]) -> None:
-            kept.append(outputs[1])
-
-        # `output_attentions=True` would hold the maps of all layers at once: 3.3 GB for 32 images with ViT-H+.
-        handle = self._last.register_forward_hook(keep)
-        try:
-            self.model(pixels)
-        finally:
-            handle.remove()
-        return kept[0]
+        """Return the last layer's weights (B, H, prefix + n, prefix + n), float32 or wider."""
+        model = self.model
+        pixels = pixels.to(model.embeddings.patch_embeddings.weight.dtype)
+        x = model.embeddings(pixels)
+        positions = model.rope_embeddings(pixels)
+        for layer in self.layers:
+            x = layer(x, position_embeddings=positions)
+        attention, read = self._last.attention, self._last.norm1(x)
+        q, k = (
+            rearrange(project(read), "b n (h c) -> b h n c", h=attention.num_heads)
+            for project in (attention.q_proj, attention.k_proj)
+        )
+        q, k = apply_rotary_pos_emb(q, k, *positions)
+        return torch.softmax(full(q @ k.mT) * attention.scaling, dim=-1)
 
     @staticmethod
     def _among_patches(weights: Tensor, n: int) -> Tensor:
         """Drop class and register tokens, average the heads, and let the rows sum to 1 again."""
-        mean = weights[..., -n:, -n:].float().mean(1)  # B n n
+        mean = weights[..., -n:, -n:].mean(1)  # B n n
         # The reference's floor, kept for its digits: a row that looks only at the registers stays near 0 until resized.
         return mean / (mean.sum(-1, keepdim=True) + 1e-6)

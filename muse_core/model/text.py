@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import CLIPTextModelWithProjection
 
+from muse_core.model.numbers import full
 from muse_core.model.weights.filling import digest_of
 
 Tokenize = Callable[[list[str]], Tensor]
@@ -69,14 +70,14 @@ class TextTower:
         """Longest sentence in tokens."""
         return int(self.model.config.max_position_embeddings)
 
-    def to(self, device: torch.device | str) -> "TextTower":
-        """Move the tower and return it."""
-        self.model.to(device)
+    def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> "TextTower":
+        """Move the tower to a device, and to a number format, and return it."""
+        self.model.to(device=device, dtype=dtype)
         return self
 
     @torch.no_grad()
     def __call__(self, texts: list[str]) -> Tensor:
         """Embed sentences as unit rows (N, E), float32."""
         ids = self.tokenize(texts).to(self.model.device)
-        embedded: Tensor = self.model(input_ids=ids).text_embeds.float()
+        embedded = full(self.model(input_ids=ids).text_embeds)
         return functional.normalize(embedded, dim=-1)

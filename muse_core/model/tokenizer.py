@@ -84,7 +84,7 @@ class MuseTokenizer:
     @torch.no_grad()
     def encode(self, images: Tensor, *, sample: bool = False, generator: torch.Generator | None = None) -> Latents:
         """Encode images to continuous latents (B, C, h, w); there is no posterior to sample from."""
-        return Latents(self.network.connect(images.to(self.device)).latents.float())
+        return Latents(self.network.connect(images.to(self.device), mapped=()).latents.float())
 
     @torch.no_grad()
     def decode(self, z: Tensor, size: tuple[int, int]) -> Tensor:
@@ -107,7 +107,7 @@ class MuseTokenizer:
         return Features(patch.float(), patch.float().mean((-2, -1)))
 
     def _connector_features(self, images: Tensor, layer: str) -> Tensor:
-        out = self.network.connect(images)
+        out = self.network.connect(images, mapped=())
         if layer == "latent":
             return out.latents
         places = {"semantic": out.anchors[-1], "texture": out.tokens}
@@ -120,10 +120,11 @@ class MuseTokenizer:
     @torch.no_grad()
     def attention(self, images: Tensor, layer: int = -1) -> Attention:
         """Show the attention of one synergistic block, (B, heads, N, N) without prefix tokens."""
-        out = self.network.connect(images.to(self.device))
-        if not -len(out.attentions) <= layer < len(out.attentions):
-            raise MuseError(f"there is no block {layer}", hint=f"choose from 0 to {len(out.attentions) - 1}")
-        return Attention(out.attentions[layer].float(), prefix=0, grid=out.grid)
+        blocks = len(self.network.connector.blocks)
+        if not -blocks <= layer < blocks:
+            raise MuseError(f"there is no block {layer}", hint=f"choose from 0 to {blocks - 1}")
+        out = self.network.connect(images.to(self.device), mapped=(layer % blocks,))
+        return Attention(out.attentions[0].float(), prefix=0, grid=out.grid)
 
 
 class AlignedMuseTokenizer(MuseTokenizer):
@@ -147,7 +148,7 @@ class AlignedMuseTokenizer(MuseTokenizer):
     @torch.no_grad()
     def image_embed(self, images: Tensor) -> Tensor:
         """Embed images by the last block's anchor: unit rows (B, E)."""
-        out = self.network.connect(images.to(self.device))
+        out = self.network.connect(images.to(self.device), mapped=())
         return self.network.connector.embed(out.anchors[-1]).float()
 
     def text_embed(self, texts: list[str]) -> Tensor:

@@ -97,7 +97,16 @@ class TrainingSettings(Section):
     trains: Literal["released", "paper"] = Field(
         "released", description="what stages 1 and 2 train: as the public code, or only what the paper names"
     )
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    precision: Literal["auto", "fp32", "bf16", "fp16", "fp64"] = Field(
+        "auto", description="of what trains; auto: bf16 on a GPU, else fp32. fp64: slow, to compare runs"
+    )
+    frozen_precision: Literal["auto", "fp32", "bf16"] = Field(
+        "auto", description="of what never trains, teacher and all that losses compare with; auto: that of the rest"
+    )
+    compile: bool = Field(False, description="let torch compile the networks: minutes at the start, faster steps")
+    checkpointing: bool = Field(
+        False, description="compute encoder and decoder a second time in the backward pass instead of keeping all of it"
+    )
     devices: str = Field("auto", description="auto, cpu, mps, a number of devices, or indices such as 0,2")
     save_every: Positive = 5_000
     eval_every: Positive = 5_000

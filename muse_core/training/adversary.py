@@ -13,7 +13,7 @@ from torch.optim import AdamW
 
 from muse_core.losses.adversarial import LeCam, hinge_discriminator, hinge_generator
 from muse_core.model.discriminator import PatchDiscriminator
-from muse_core.training.optimizers import decays, set_rate
+from muse_core.training.optimizers import decays, fused, set_rate
 from muse_core.training.state import optimizer_state, restore_optimizer
 
 
@@ -46,30 +46,33 @@ class Adversary:
         self.accelerator = accelerator
         self.bare = discriminator.to(accelerator.device)
         self.discriminator: nn.Module = accelerator.prepare(self.bare)
-        self.lecam = LeCam(lecam).to(accelerator.device)
-        self.optimizer = AdamW(groups, lr=lr, betas=betas)
+        self.lecam = LeCam(lecam).to(accelerator.device, next(discriminator.parameters()).dtype)
+        self.optimizer = AdamW(groups, lr=lr, betas=betas, fused=fused(discriminator.parameters()))
 
     def plays_at(self, step: int) -> bool:
         """Say whether the adversarial term counts at a step."""
         return step >= self.start
 
-    def term(self, reconstruction: Tensor) -> Tensor:
-        """Return the generator's term; gradients pass through the discriminator but do not stay in it."""
+    def term(self, reconstruction: Tensor, share: float = 1.0) -> Tensor:
+        """Return the generator's term; gradients pass through the discriminator but do not stay in it.
+
+        share: how much the images of this process count in the mean of the processes.
+        """
         self.bare.requires_grad_(False)
-        loss = hinge_generator(self.bare(reconstruction))
+        loss = share * hinge_generator(self.bare(reconstruction))
         self.bare.requires_grad_(True)
         return loss
 
-    def turn(self, real: Tensor, fake: Tensor) -> dict[str, Tensor]:
-        """Take one optimizer step on real (R, 3, S, S) against reconstructed images."""
+    def turn(self, real: Tensor, fake: Tensor, share: float = 1.0) -> dict[str, Tensor]:
+        """Take one optimizer step on real (R, 3, S, S) against reconstructed images; `share` as in `term`."""
         both = self.discriminator(torch.cat((real, fake.detach())))
         logits_real, logits_fake = both.chunk(2)
-        loss = hinge_discriminator(logits_real, logits_fake) + self.lecam(logits_real, logits_fake)
+        loss = share * hinge_discriminator(logits_real, logits_fake) + self.lecam(logits_real, logits_fake, share)
         self.accelerator.backward(loss)
         nn.utils.clip_grad_norm_(self.bare.parameters(), self.clip)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        means = {"real": logits_real.detach().mean(), "fake": logits_fake.detach().mean()}
+        means = {"real": share * logits_real.detach().mean(), "fake": share * logits_fake.detach().mean()}
         return {"discriminator": loss.detach(), **means}
 
     def set_rate(self, step: int, *, steps: int, warmup_steps: int, end: float) -> None:

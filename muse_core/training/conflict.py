@@ -105,7 +105,7 @@ def _setup(context: ProbeContext, options: ConflictOptions) -> _Setup:
     judges = build_judges(
         settings.run.size, settings.losses, network.connector.caption_width, torch.device(context.device)
     )
-    objective = build_objective(settings, judges, options.batch_size)
+    objective = build_objective(settings, judges)
     division = divide(network, STAGES[settings.run.stage], objectives_of(settings))
     for name, weight in network.named_parameters():
         weight.requires_grad_(name in division.trained)

@@ -16,6 +16,7 @@ from muse_core.losses.perceptual import (
     Perceptual,
     parse_perceptual,
 )
+from muse_core.model.captions import CaptionCache
 from muse_core.model.checkpoint import CheckpointState
 from muse_core.model.images import imagenet_normalize
 from muse_core.model.network import MuseNetwork
@@ -37,17 +38,19 @@ def active_losses(losses: LossSettings) -> dict[str, float]:
     return {name: getattr(losses, name) for name in names if getattr(losses, name) > 0}
 
 
-def build_judges(size: str, losses: LossSettings, caption_width: int, device: torch.device) -> Judges:
-    """Load what the active losses compare with.
+def build_judges(
+    size: str, losses: LossSettings, caption_width: int, device: torch.device, dtype: torch.dtype = torch.float32
+) -> Judges:
+    """Load what the active losses compare with, to compute in a number format.
 
     Raises:
         MuseError: a part is missing, damaged, or of another width than the network was built for.
     """
     active = active_losses(losses)
     return Judges(
-        teacher=_teacher(size).to(device) if "topology" in active else None,
-        text=_text(size, caption_width).to(device) if "contrastive" in active else None,
-        perceptual=_perceptual(size, losses.perceptual_kind, device) if "perceptual" in active else None,
+        teacher=_teacher(size).to(device, dtype) if "topology" in active else None,
+        text=CaptionCache(_text(size, caption_width).to(device, dtype)) if "contrastive" in active else None,
+        perceptual=_perceptual(size, losses.perceptual_kind, device, dtype) if "perceptual" in active else None,
     )
 
 
@@ -65,22 +68,22 @@ def _text(size: str, caption_width: int) -> TextTower:
     return tower
 
 
-def _perceptual(size: str, kind: str, device: torch.device) -> Perceptual:
+def _perceptual(size: str, kind: str, device: torch.device, dtype: torch.dtype) -> Perceptual:
     if kind == TINY_PERCEPTUAL:
-        return FeatureDistance(tiny_features(tiny.load_backbone().to(device), TINY_PERCEPTUAL_LAYERS))
+        return FeatureDistance(tiny_features(tiny.load_backbone().to(device, dtype), TINY_PERCEPTUAL_LAYERS))
     if size == "tiny":
         raise MuseError(
             f"losses.perceptual_kind {kind} needs published weights, which size tiny does without",
             hint=f"--set losses.perceptual_kind={TINY_PERCEPTUAL}",
         )
     parts = parse_perceptual(kind)
-    return CombinedPerceptual([(weight, _distance(size, name, device)) for name, weight in parts.items()])
+    return CombinedPerceptual([(weight, _distance(size, name, device, dtype)) for name, weight in parts.items()])
 
 
-def _distance(size: str, name: str, device: torch.device) -> Perceptual:
+def _distance(size: str, name: str, device: torch.device, dtype: torch.dtype) -> Perceptual:
     if name == "lpips":
-        return LPIPS.from_states(*published.load_lpips_states(size)).to(device)
-    return ConvNextLogits(published.load_convnext(size)).to(device)
+        return LPIPS.from_states(*published.load_lpips_states(size)).to(device, dtype)
+    return ConvNextLogits(published.load_convnext(size)).to(device, dtype)
 
 
 def tiny_features(vision: InternVLVisionModel, layers: int) -> Callable[[Tensor], list[Tensor]]:
@@ -105,7 +108,7 @@ def frozen_parts(size: str, network: MuseNetwork, judges: Judges, *, encoder_tra
         return {role: digest for role, digest in tiny_hashes().items() if role in used}
     hashes = {} if encoder_trained else {"encoder": digest_of(network.encoder.vision)}
     if judges.text:
-        hashes["text"] = judges.text.digest()
+        hashes["text"] = judges.text.tower.digest()
     if judges.teacher:
         hashes["teacher"] = digest_of(judges.teacher.model)
     return hashes

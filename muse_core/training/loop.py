@@ -17,11 +17,12 @@ def train(run: Run) -> int:
         tracker.advance(done)
         for step in range(run.first_step, run.pace.steps):
             run.set_rate(step)
-            for _ in range(run.pace.accumulation):
+            for part in range(run.pace.accumulation):
                 batch = run.next_batch()
-                output = run.objective.run(run.trainee, batch)
-                terms = run.losses(output, batch, step)
-                run.backward(terms)
+                with run.part(part):
+                    output = run.objective.run(run.trainee, batch)
+                    terms = run.losses(output, batch, step)
+                    run.backward(terms)
             norms = run.update(step)
             terms |= run.oppose(output, batch, step)
 

@@ -31,7 +31,7 @@ def computes_in_float32(precision: str, devices: str) -> bool:
     """Say whether activations are kept in float32: as asked, or because there is no GPU."""
     if precision == "auto":
         return not choose_devices(devices)[0].startswith("cuda")
-    return precision == "fp32"
+    return precision in ("fp32", "fp64")
 
 
 def parts_line(network: MuseNetwork) -> str:

@@ -1,8 +1,8 @@
 """A run in progress: everything the loop touches, and the step-shaped pieces it is made of."""
 
-import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,25 +13,27 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from muse_core.data.sample import Batch
-from muse_core.errors import ExitCode, MuseError
+from muse_core.losses.processes import mean_over_processes
 from muse_core.model.build import ConnectorSpec
-from muse_core.model.checkpoint import CheckpointState, read_state, read_tensors, save_network, write_tensors
+from muse_core.model.checkpoint import CheckpointState, read_state, read_unchanged, save_network, write_tensors
 from muse_core.model.network import MuseNetwork
+from muse_core.model.numbers import full
 from muse_core.progress import Progress, Tracker
 from muse_core.runs import RunFolder
 from muse_core.training.adversary import Adversary
 from muse_core.training.average import Average
-from muse_core.training.objective import Objective, StepOutput, spread
+from muse_core.training.objective import Objective, StepOutput
 from muse_core.training.optimizers import (
     clip_streams,
-    finite,
     refuse_dead_weights,
     refuse_idle_step,
     set_rate,
-    stop_if_not_finite,
 )
+from muse_core.training.sharing import Sharing
+from muse_core.training.speed import Speed
 from muse_core.training.state import optimizer_state, random_state, restore_optimizer, restore_random
 from muse_core.training.validation import Validation
+from muse_core.training.watch import Watch
 
 
 @dataclass(frozen=True)
@@ -79,14 +81,16 @@ class Run:
     folder: RunFolder
     accelerator: Accelerator
     progress: Progress
+    watch: Watch
+    dtype: torch.dtype = torch.float32
     writer: object | None = None
     first_step: int = 0
     cursor: dict[int, int] = field(default_factory=dict)
     skipped: dict[str, int] = field(default_factory=dict)
     skipped_before: dict[str, int] = field(default_factory=dict)
-    negatives: int = 0
-    _images: int = 0
-    _since: float = field(default_factory=time.monotonic)
+    negatives: Tensor | None = None
+    speed: Speed = field(default_factory=Speed)
+    sharing: Sharing = field(default_factory=Sharing)
 
     def set_rate(self, step: int) -> None:
         """Set the learning rates of step `step`."""
@@ -97,10 +101,9 @@ class Run:
 
     def next_batch(self) -> Batch:
         """Read a batch and remember how far each lane has come."""
-        batch = next(self.batches).to(self.accelerator.device)
+        batch = self.speed.wait_for(self.batches).to(self.accelerator.device, self.dtype)
         self.cursor |= batch.cursor
         self._count_skipped(batch)
-        self._images += len(batch.images) * self.accelerator.num_processes
         return batch
 
     def _count_skipped(self, batch: Batch) -> None:
@@ -114,12 +117,17 @@ class Run:
     def losses(self, output: StepOutput, batch: Batch, step: int) -> dict[str, Tensor]:
         """Return the active losses of a batch, unweighted."""
         terms, negatives = self.objective.terms(output, batch, self.network.connector.logit_scale)
-        self.negatives = negatives or self.negatives
+        self.negatives = self.negatives if negatives is None else negatives
         if self.adversary and self.adversary.plays_at(step):
-            terms["adversarial"] = self.adversary.term(output.reconstruction)
+            terms["adversarial"] = self.adversary.term(output.reconstruction, output.decoded.share)
         refuse_idle_step(terms, step)
-        stop_if_not_finite(terms, step, str(self.folder.path), "loss")
+        self.watch.see(terms, step, "loss")
         return terms
+
+    def part(self, index: int) -> AbstractContextManager[object]:
+        """Compute one part of a step's batch; processes share their gradients at the last part only."""
+        last = index == self.pace.accumulation - 1
+        return nullcontext() if last else self.accelerator.no_sync(self.trainee)
 
     def backward(self, terms: Mapping[str, Tensor]) -> None:
         """Add the gradients of the weighted terms."""
@@ -130,45 +138,47 @@ class Run:
         if step == self.first_step:
             refuse_dead_weights(self.weights)
         norms = clip_streams(self.weights, self.pace.clip)
-        stop_if_not_finite(norms, step, str(self.folder.path), "gradient")
+        self.watch.see(norms, step, "gradient")
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.average.update()
         return norms
 
     def oppose(self, output: StepOutput, batch: Batch, step: int) -> dict[str, Tensor]:
-        """Give the discriminator its turn.
-
-        Raises:
-            MuseError: it has left the finite numbers.
-        """
+        """Give the discriminator its turn."""
         if not self.adversary or not self.adversary.plays_at(step):
             return {}
-        real = spread(batch.images, len(output.reconstruction))
-        terms = self.adversary.turn(real, output.reconstruction)
-        if not finite(terms):
-            raise MuseError(
-                f"step {step}: the discriminator is not finite; nothing of this step was saved",
-                hint=f"muse train --resume {self.folder.path}, or a lower --set optim.discriminator_lr",
-                exit_code=ExitCode.STOPPED,
-            )
+        real = batch.images.index_select(0, output.decoded.rows)
+        terms = self.adversary.turn(real, output.reconstruction, output.decoded.share)
+        self.watch.see(terms, step, "discriminator")
         return terms
 
     def is_due(self, done: int, every: int) -> bool:
-        """Say whether something that happens every so often is due after `done` steps; the last step always is."""
-        return done % every == 0 or done == self.pace.steps
+        """Say whether something that happens every so often is due after `done` steps; the last step always is.
+
+        Raises:
+            MuseError: it is, and numbers that are not finite were seen since the last time.
+        """
+        due = done % every == 0 or done == self.pace.steps
+        if due:
+            self.watch.look()
+        return due
 
     def log(self, done: int, terms: Mapping[str, Tensor], norms: Mapping[str, Tensor], tracker: Tracker) -> None:
-        """Write one line of metrics; reading the numbers waits for the device, so this is not done every step."""
-        record = {f"loss/{name}": term.item() for name, term in terms.items()}
-        record |= {f"grad_norm/{stream}": float(norm) for stream, norm in norms.items()}
+        """Write one line of metrics; reading the numbers waits for the device, so this is not done every step.
+
+        The losses are those of the whole batch: all processes have to come here.
+        """
+        losses = read_means(terms)
+        record = {f"loss/{name}": loss for name, loss in losses.items()}
+        record |= {f"grad_norm/{stream}": norm for stream, norm in read(norms).items()}
         record["lr"] = float(self.optimizer.param_groups[0]["lr"])
-        record["images_per_s"] = self._images / max(time.monotonic() - self._since, 1e-9)
-        if self.negatives:
+        speed = self.speed.read(self.accelerator.num_processes)
+        record |= speed.record()
+        if self.negatives is not None:
             record["negatives"] = float(self.negatives)
-        self._images, self._since = 0, time.monotonic()
         self.record(done, record)
-        tracker.advance(0, note="  ".join(f"{name} {term.item():.3f}" for name, term in terms.items()))
+        tracker.advance(0, note="  ".join([*(f"{name} {loss:.3f}" for name, loss in losses.items()), speed.said()]))
 
     def record(self, done: int, numbers: Mapping[str, float]) -> None:
         """Append numbers of a step to metrics.jsonl and to TensorBoard."""
@@ -196,10 +206,7 @@ class Run:
 
     def anywhere(self, flag: bool) -> bool:
         """Say whether a flag is up in any process; all of them have to ask."""
-        if self.accelerator.num_processes == 1:
-            return flag
-        flags = torch.tensor(float(flag), device=self.accelerator.device)
-        return bool(self.accelerator.reduce(flags, reduction="sum") > 0)
+        return self.sharing.any(flag)
 
     def whole_cursor(self) -> dict[int, int]:
         """Collect how far each lane has come from the processes that read them; all of them have to ask."""
@@ -211,6 +218,7 @@ class Run:
 
     def save(self, done: int) -> None:
         """Write a checkpoint aside and rename it."""
+        self.watch.look()
         cursor = self.whole_cursor()
         if not self.accelerator.is_main_process:
             return
@@ -236,23 +244,34 @@ class Run:
             training=training,
         )
         with self.folder.checkpoint(done, keep=self.pace.keep) as folder:
-            save_network(folder, self.network, self.average.shadow, state)
             write_tensors(tensors, folder / "training.safetensors")
+            save_network(folder, self.network, self.average.shadow, state)
         self.folder.update(step=done)
 
     def restore(self, folder: Path) -> None:
         """Continue exactly from a checkpoint of this run; the network holds its current weights already."""
         state = read_state(folder)
-        tensors = read_tensors(folder / "training.safetensors")
+        tensors = read_unchanged(folder / "training.safetensors", state)
         restore_optimizer(self.optimizer, "optimizer", tensors, state.training["optimizer"])
         restore_random(tensors)
         saved = state.training["average"]
-        self.average.restore(read_tensors(folder / "average.safetensors"), saved["updates"], saved["cap"])
+        self.average.restore(read_unchanged(folder / "average.safetensors", state), saved["updates"], saved["cap"])
         if self.adversary:
             self.adversary.restore(tensors, state.training["adversary"])
         self.first_step = state.step
         self.skipped = dict(state.training["skipped"])
         self.skipped_before = dict(self.skipped)
+
+
+def read(scalars: Mapping[str, Tensor]) -> dict[str, float]:
+    """Read scalars at one wait for the device."""
+    values = torch.stack([full(scalar.detach()) for scalar in scalars.values()])
+    return dict(zip(scalars, values.tolist(), strict=True))
+
+
+def read_means(scalars: Mapping[str, Tensor]) -> dict[str, float]:
+    """Read the means of scalars over all processes."""
+    return read({name: mean_over_processes(full(scalar.detach())) for name, scalar in scalars.items()})
 
 
 def cursor_of(state: CheckpointState) -> dict[int, int]:

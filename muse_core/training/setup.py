@@ -17,19 +17,22 @@ from muse_core.model.build import ConnectorSpec, build_network
 from muse_core.model.checkpoint import CheckpointState, describe, load_network, read_state
 from muse_core.model.discriminator import PatchDiscriminator
 from muse_core.model.network import MuseNetwork
+from muse_core.model.numbers import WHOLE, Lowered
 from muse_core.model.opening import open_network
 from muse_core.model.routing import ROUTINGS
 from muse_core.progress import Progress
 from muse_core.runs import RunFolder
 from muse_core.settings.train import TrainSettings
+from muse_core.training.acceleration import compile_parts, recompute
 from muse_core.training.adversary import Adversary
 from muse_core.training.average import Average
 from muse_core.training.judging import active_losses, build_judges, frozen_parts, refuse_other_judges
-from muse_core.training.objective import Judges, Objective, Trainee
+from muse_core.training.objective import Decoding, Judges, Objective, Trainee
 from muse_core.training.optimizers import build_optimizer, named
 from muse_core.training.run import Identity, Pace, Run, cursor_of, seed_everything
 from muse_core.training.stages import STAGES, Division, Objectives, divide, freeze
 from muse_core.training.validation import Validation, without_masks
+from muse_core.training.watch import Watch
 
 TINY_DISCRIMINATOR = {"width": 24, "multipliers": (1, 2), "groups": 8, "grid": 8}
 
@@ -68,14 +71,20 @@ def division_of(network: MuseNetwork, settings: TrainSettings) -> Division:
     return divide(network, STAGES[settings.run.stage], objectives_of(settings))
 
 
-def decoded_share(settings: TrainSettings, local: int) -> int:
-    """Return how many of the `local` images that one process reads at once are decoded.
+def decoded_at_once(settings: TrainSettings) -> int:
+    """Return how many of the images that all processes read at once are decoded.
 
     `training.reconstruct` counts a whole batch, however many processes and parts share it.
     """
     training = settings.training
-    wanted = training.reconstruct or training.batch_size
-    return max(1, min(local, round(wanted * local / training.batch_size)))
+    part = training.batch_size // training.accumulation
+    return max(1, min(part, round((training.reconstruct or training.batch_size) / training.accumulation)))
+
+
+def decoded_share(settings: TrainSettings, local: int) -> int:
+    """Return how many of its `local` images a process decodes at most."""
+    world = settings.training.batch_size // settings.training.accumulation // local
+    return -(-decoded_at_once(settings) // world)
 
 
 def warmup_of(settings: TrainSettings) -> int:
@@ -83,8 +92,10 @@ def warmup_of(settings: TrainSettings) -> int:
     return min(settings.optim.warmup_steps, settings.training.steps // 2)
 
 
-def build_objective(settings: TrainSettings, judges: Judges, local: int) -> Objective:
-    """Put the losses of a stage together, for a process that reads `local` images at once."""
+def build_objective(
+    settings: TrainSettings, judges: Judges, rank: int = 0, world: int = 1, lowered: Lowered = WHOLE
+) -> Objective:
+    """Put the losses of a stage together, for one of `world` processes."""
     blocks = tuple(range(settings.model.blocks))
     released = settings.model.layout == "released"
     return Objective(
@@ -93,7 +104,8 @@ def build_objective(settings: TrainSettings, judges: Judges, local: int) -> Obje
         pixel_kind=settings.losses.pixel_kind,
         topology_blocks=blocks[-1:] if settings.losses.topology_blocks == "last" else blocks,
         contrastive_blocks=blocks[-1:] if released else blocks,
-        decoded=decoded_share(settings, local),
+        decoding=Decoding(decoded_at_once(settings), rank, world),
+        lowered=lowered,
     )
 
 
@@ -102,12 +114,19 @@ def new_discriminator(size: str) -> PatchDiscriminator:
     return PatchDiscriminator(**TINY_DISCRIMINATOR) if size == "tiny" else PatchDiscriminator()  # type: ignore[arg-type]
 
 
-def _adversary(settings: TrainSettings, accelerator: Accelerator) -> Adversary | None:
+def lowered_of(settings: TrainSettings, mixed_precision: str) -> Lowered:
+    """Say what frozen parts compute in; `mixed_precision` is what the trained ones do."""
+    wanted = settings.training.frozen_precision
+    low = mixed_precision if wanted == "auto" else wanted
+    return Lowered(torch.bfloat16) if low == "bf16" else WHOLE
+
+
+def _adversary(settings: TrainSettings, accelerator: Accelerator, dtype: torch.dtype) -> Adversary | None:
     if settings.losses.adversarial == 0:
         return None
     optim = settings.optim
     return Adversary(
-        new_discriminator(settings.run.size),
+        new_discriminator(settings.run.size).to(dtype),
         lr=optim.discriminator_lr,
         betas=(optim.beta1, optim.beta2),
         weight_decay=optim.weight_decay,
@@ -134,12 +153,12 @@ def _batches(settings: TrainSettings, accelerator: Accelerator, cursor: Mapping[
     )
 
 
-def _validation(settings: TrainSettings, device: torch.device) -> Validation | None:
+def _validation(settings: TrainSettings, device: torch.device, dtype: torch.dtype) -> Validation | None:
     if settings.data.val is None:
         return None
     source = open_source(settings.data.val, split="val", size=settings.model.resolution)
     read = eval_batches(source, batch_size=32, size=settings.model.resolution, limit=settings.data.val_images)
-    return Validation([without_masks(batch.to(device)) for batch in read])
+    return Validation([without_masks(batch.to(device, dtype)) for batch in read])
 
 
 def _start(settings: TrainSettings, init: Path | None) -> tuple[MuseNetwork, CheckpointState | None]:
@@ -184,28 +203,36 @@ def build_run(
         cursor, encoder_trained = {}, bool(started and started.encoder_trained)
     division = division_of(network, settings)
     freeze(network, division)
-    network.to(accelerator.device)
+    dtype = torch.float64 if settings.training.precision == "fp64" else torch.float32
+    network.to(accelerator.device, dtype)
+    network.decoder.to(memory_format=torch.channels_last)  # convolutions want it, and so do norms over channels
+    if settings.training.checkpointing:
+        recompute(network)
     train_encoder = "encoder" in STAGES[settings.run.stage].trained
-    local = settings.training.batch_size // settings.training.accumulation // accelerator.num_processes
+    lowered = lowered_of(settings, accelerator.mixed_precision)
     trainee = Trainee(
         network,
         train_encoder=train_encoder,
         routing=ROUTINGS[settings.training.routing],
         gradient_scale=settings.optim.gradient_scale,
+        lowered=lowered,
     )
-    judges = build_judges(settings.run.size, settings.losses, network.connector.caption_width, accelerator.device)
+    judges = build_judges(
+        settings.run.size, settings.losses, network.connector.caption_width, accelerator.device, dtype
+    )
     encoder_trained = encoder_trained or train_encoder
     frozen = frozen_parts(settings.run.size, network, judges, encoder_trained=encoder_trained)
     if resumed:
         refuse_other_judges(resumed, state, frozen)
     weights = named(trainee.named_parameters())
     optim = settings.optim
+    watch = Watch(str(folder.path), accelerator.device, at_once=accelerator.device.type == "cpu")
     run = Run(
         identity=_identity(settings, encoder_trained, frozen),
         pace=_pace(settings),
         network=network,
         trainee=accelerator.prepare(trainee),
-        objective=build_objective(settings, judges, local),
+        objective=build_objective(settings, judges, accelerator.process_index, accelerator.num_processes, lowered),
         weights=weights,
         optimizer=build_optimizer(
             weights,
@@ -213,19 +240,24 @@ def build_run(
             encoder_lr_scale=optim.encoder_lr_scale,
             weight_decay=optim.weight_decay,
             betas=(optim.beta1, optim.beta2),
+            spoilt=None if watch.at_once else watch.spoilt,
         ),
         average=Average(weights, optim.average_decay),
-        adversary=_adversary(settings, accelerator),
+        adversary=_adversary(settings, accelerator, dtype),
         batches=iter(_batches(settings, accelerator, cursor)),
-        validation=_validation(settings, accelerator.device) if accelerator.is_main_process else None,
+        validation=_validation(settings, accelerator.device, dtype) if accelerator.is_main_process else None,
         folder=folder,
         accelerator=accelerator,
         progress=progress,
+        watch=watch,
+        dtype=dtype,
         writer=_writer(settings, folder, accelerator),
         cursor=dict(cursor),
     )
     if resumed:
         run.restore(resumed)
+    if settings.training.compile:
+        compile_parts(network, judges)
     return run
 
 

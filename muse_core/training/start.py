@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from accelerate.utils import DistributedDataParallelKwargs
 
 from muse_core.data.loader import is_death_of_reader
 from muse_core.errors import ExitCode, MuseError, explained
@@ -133,7 +134,7 @@ def _train(settings: TrainSettings, folder: RunFolder, progress: Progress, init:
     try:
         if settings.training.threads:
             torch.set_num_threads(settings.training.threads)
-        run = build_run(settings, folder, logged, _accelerator(settings), init)
+        run = build_run(settings, folder, logged, new_accelerator(settings), init)
         done = train_loop(run)
     except KeyboardInterrupt as error:
         with suppress(OSError):
@@ -162,7 +163,12 @@ def _with_way_on(error: Exception, folder: Path) -> Exception:
     return MuseError(known.what, hint=f"{way_on} when that is mended", exit_code=known.exit_code) if known else error
 
 
-def _accelerator(settings: TrainSettings) -> Accelerator:
+def new_accelerator(settings: TrainSettings) -> Accelerator:
+    """Say what computes, in which precision.
+
+    Raises:
+        MuseError: a precision that does not exist here.
+    """
     precision = settings.training.precision
     if precision == "auto":
         precision = "bf16" if torch.cuda.is_available() else "fp32"
@@ -175,6 +181,10 @@ def _accelerator(settings: TrainSettings) -> Accelerator:
         )
     # accelerate remembers the first precision of a Python session and refuses any other.
     AcceleratorState._reset_state()
+    # Buffers never change in training, and gradients need not lie in memory twice.
+    parallel = DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True)
     return Accelerator(
-        mixed_precision=precision if precision == "bf16" else "no", cpu=settings.training.devices == "cpu"
+        mixed_precision=precision if precision == "bf16" else "no",
+        cpu=settings.training.devices == "cpu",
+        kwargs_handlers=[parallel],
     )

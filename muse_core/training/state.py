@@ -29,6 +29,10 @@ def restore_optimizer(optimizer: Optimizer, prefix: str, tensors: dict[str, Tens
     current = optimizer.state_dict()["param_groups"]
     groups = [{**saved, "params": group["params"]} for saved, group in zip(rest["groups"], current, strict=True)]
     optimizer.load_state_dict({"state": entries, "param_groups": groups})
+    for weight, state in optimizer.state.items():
+        for field, value in state.items():
+            if value.shape == weight.shape:  # a fused step walks over weight and moments as they lie in memory
+                state[field] = torch.empty_like(weight).copy_(value)
 
 
 def random_state() -> dict[str, Tensor]:

@@ -35,7 +35,7 @@ class Validation:
         divergence = 0.0
         images = sum(len(batch.images) for batch in self.batches)
         for batch in self.batches:
-            out = network.connect(batch.images)
+            out = network.connect(batch.images, mapped=(_last(network),) if objective.judges.teacher else ())
             size = (batch.images.shape[-2], batch.images.shape[-1])
             ratios.append(psnr(to_bytes(batch.images), to_bytes(network.decode(out.latents, size))))
             if objective.judges.teacher:
@@ -48,7 +48,7 @@ class Validation:
     def draw(self, network: MuseNetwork, objective: Objective, path: Path) -> None:
         """Write a strip: input, reconstruction, where the patch in the middle looks, and the teacher's view."""
         images = self.batches[0].images[:DRAWN]
-        out = network.connect(images)
+        out = network.connect(images, mapped=(_last(network),))
         size = (images.shape[-2], images.shape[-1])
         pictures = network.decode(out.latents, size).clamp(0, 1)
         query = (out.grid[0] // 2) * out.grid[1] + out.grid[1] // 2
@@ -62,6 +62,10 @@ class Validation:
         picture_file = BytesIO()
         sample_strip(rows, side=128, across=2).save(picture_file, "PNG", optimize=True)
         write_atomically(path, picture_file.getvalue())
+
+
+def _last(network: MuseNetwork) -> int:
+    return len(network.connector.blocks) - 1
 
 
 def _array(goal: Tensor | None) -> object:

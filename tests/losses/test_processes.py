@@ -41,7 +41,7 @@ def learn(part: slice) -> dict[str, Tensor]:
     result.loss.backward()
     named = {"image": image_tower.weight.grad, "text": text_tower.weight.grad, "scale": log_scale.grad}
     gradients = {name: gradient for name, gradient in named.items() if gradient is not None}
-    return gradients | {"loss": result.loss.detach(), "negatives": torch.tensor(result.negatives)}
+    return gradients | {"loss": result.loss.detach(), "negatives": result.negatives}
 
 
 def lecam_means(part: slice) -> dict[str, Tensor]:

@@ -1,11 +1,14 @@
 """The structure teacher: frozen, out of reach, fed once-normalised pixels, and never transposed."""
 
+from copy import deepcopy
+
 import pytest
 import torch
 from torch import Tensor, nn
 from transformers import DINOv3ViTConfig, DINOv3ViTModel
 
 from muse_core.errors import MuseError
+from muse_core.losses.topology import topology_loss
 from muse_core.model.images import imagenet_normalize
 from muse_core.model.teacher import StructureTeacher, resize_attention
 
@@ -124,7 +127,7 @@ def test_the_target_has_no_gradient(network: DINOv3ViTModel) -> None:
 
 def test_a6_teacher_input_is_normalised_once(network: DINOv3ViTModel) -> None:
     seen: list[Tensor] = []
-    network.register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0]))
+    network.embeddings.register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0]))
     white = torch.ones(1, 3, 32, 32)
     StructureTeacher(network)(white, (4, 4))
     expected = torch.tensor([(1 - 0.485) / 0.229, (1 - 0.456) / 0.224, (1 - 0.406) / 0.225])
@@ -136,22 +139,70 @@ def test_a6_teacher_input_is_normalised_once(network: DINOv3ViTModel) -> None:
 
 
 def test_it_is_the_last_layers_patch_attention_averaged_over_heads(network: DINOv3ViTModel) -> None:
-    teacher, pixels = StructureTeacher(network), images(2, 3, 32, 32)
+    pixels = images(2, 3, 32, 32)
+    expected = as_the_whole_network_says(network, pixels)
+    torch.testing.assert_close(StructureTeacher(network)(pixels, (4, 4)), expected)
+
+
+def as_the_whole_network_says(network: DINOv3ViTModel, pixels: Tensor) -> Tensor:
+    """The last of all its maps, kept at every layer, as the public code does it."""
+    eager = deepcopy(network).eval()
+    eager.set_attn_implementation("eager")
     with torch.no_grad():
-        attentions = network(imagenet_normalize(pixels), output_attentions=True).attentions
+        attentions = eager(imagenet_normalize(pixels), output_attentions=True).attentions
     patches = attentions[-1][..., 4:, 4:].mean(1)
-    torch.testing.assert_close(teacher(pixels, (4, 4)), patches / patches.sum(-1, keepdim=True))
+    return patches / patches.sum(-1, keepdim=True)
 
 
-def test_a_network_built_with_fused_attention_is_switched_to_one_that_shows_its_weights() -> None:
-    network = DINOv3ViTModel(CONFIG)
-    network.set_attn_implementation("sdpa")
-    assert StructureTeacher(network)(images(1, 3, 32, 32), (4, 4)).shape == (1, 16, 16)
+# F1: the public code computes all maps, and a last layer of which only the map is used.
+
+
+def test_f1_only_what_the_map_depends_on_is_computed(network: DINOv3ViTModel) -> None:
+    called: list[str] = []
+    for name, module in network.named_modules():
+        module.register_forward_hook(lambda _module, _inputs, _output, name=name: called.append(name))
+    StructureTeacher(network)(images(1, 3, 32, 32), (4, 4))
+    last = [name.removeprefix("model.layer.1.") for name in called if name.startswith("model.layer.1.")]
+    assert sorted(last) == ["attention.k_proj", "attention.q_proj", "norm1"]
+    assert "model.layer.0.attention.v_proj" in called
+    assert "norm" not in called
+
+
+def test_f1_no_map_is_held_but_the_last(network: DINOv3ViTModel) -> None:
+    network.set_attn_implementation("eager")
+    teacher, maps = StructureTeacher(network), []
+    for layer in teacher.layers:
+        layer.attention.register_forward_hook(lambda _module, _inputs, outputs: maps.append(outputs[1]))
+    teacher(images(1, 3, 32, 32), (4, 4))
+    assert maps == [None]
+
+
+def test_f1_in_float64_the_shortcut_is_the_whole_network_to_the_last_digits(network: DINOv3ViTModel) -> None:
+    pixels = images(2, 3, 32, 32).double()
+    expected = as_the_whole_network_says(network.double(), pixels)
+    torch.testing.assert_close(StructureTeacher(network)(pixels, (4, 4)), expected, rtol=1e-12, atol=0)
+
+
+def test_in_half_precision_it_looks_at_the_same_patches(network: DINOv3ViTModel) -> None:
+    """Half of the absolute difference of two rows, of which each sums to 1, is below 1 %; positions keep digits."""
+    pixels = images(4, 3, 32, 32)
+    exact = StructureTeacher(deepcopy(network))(pixels, (4, 4))
+    rounded = StructureTeacher(network).to("cpu", torch.bfloat16)
+    assert rounded.model.rope_embeddings.inv_freq.dtype == torch.float32
+    target = rounded(pixels, (4, 4))
+    assert target.dtype == torch.float32
+    assert float((target - exact).abs().sum(-1).mean()) / 2 < 0.01
+
+
+def test_the_target_can_be_kept_for_a_backward_pass(network: DINOv3ViTModel) -> None:
+    student = torch.rand(1, 2, 16, 16).softmax(-1).requires_grad_()
+    topology_loss(student, StructureTeacher(network)(images(1, 3, 32, 32), (4, 4))).backward()
+    assert student.grad is not None
 
 
 def test_images_are_padded_right_and_below_to_whole_patches(network: DINOv3ViTModel) -> None:
     seen: list[Tensor] = []
-    network.register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0]))
+    network.embeddings.register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0]))
     target = StructureTeacher(network)(images(1, 3, 30, 41), (4, 6))
     assert seen[0].shape == (1, 3, 32, 48)
     assert seen[0][..., 30:, :].abs().max() == 0

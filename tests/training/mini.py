@@ -48,6 +48,9 @@ LEAN: Changes = {
 }
 """What is never 0 in them: every stage has all of its losses, and three encoder-sized networks look at every batch."""
 
+CLOCK = {"images_per_s", "steps_images_per_s", "data_images_per_s", "waited"}
+"""What a line of metrics says of the machine's speed."""
+
 
 def lean(stage: int = 1, changes: Changes | None = None) -> TrainSettings:
     """Settings of a stage of size tiny, made lean; variables of this machine do not count."""

@@ -15,9 +15,9 @@ from muse_core.runs import RunFolder
 from muse_core.training import objective
 from muse_core.training.adversary import Adversary
 from muse_core.training.loop import train
-from muse_core.training.optimizers import stop_if_not_finite
 from muse_core.training.run import Run
 from muse_core.training.start import resume
+from muse_core.training.watch import Watch
 from tests.training.mini import begin, equal, train_lean
 
 BAD_STEP = 2
@@ -118,9 +118,37 @@ def test_the_run_is_failed_with_code_7_and_goes_on_once_the_cause_is_gone(
 
 def test_every_loss_that_is_not_finite_is_named() -> None:
     terms = {"pixel": torch.tensor(1.0), "topology": torch.tensor(math.nan), "contrastive": torch.tensor(-math.inf)}
-    with pytest.raises(MuseError, match=r"\(topology, contrastive\)"):
-        stop_if_not_finite(terms, 7, "runs/x", "loss")
-    stop_if_not_finite({"pixel": torch.tensor(1e30)}, 7, "runs/x", "loss")
+    watch = Watch("runs/x", torch.device("cpu"), at_once=True)
+    watch.see({"pixel": torch.tensor(1e30)}, 6, "loss")
+    with pytest.raises(MuseError, match=r"step 7: the loss is not finite \(topology, contrastive\)"):
+        watch.see(terms, 7, "loss")
+
+
+@pytest.mark.parametrize("spoil", [lambda value: value * math.nan, InfiniteGradient.apply])
+def test_where_a_look_has_to_be_waited_for_weights_stay_as_they_were_until_there_is_one(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, spoil: Callable[[Tensor], Tensor]
+) -> None:
+    """As on a GPU: the numbers are looked at when a line is logged, two steps later; the optimizer stood still."""
+    run = begin(1, tmp_path / "run", {"training.steps": 8, "training.log_every": BAD_STEP + 3})
+    run.watch.at_once = False
+    run.optimizer.found_inf = run.watch.spoilt = torch.zeros(())  # type: ignore[attr-defined]
+    monkeypatch.setattr(objective, "pixel_loss", broken_pixels(spoil))
+    weights: list[dict[str, Tensor]] = []
+    update = Run.update
+
+    def remembered(self: Run, step: int) -> dict[str, Tensor]:
+        norms = update(self, step)
+        weights.append({name: weight.detach().clone() for name, weight in self.weights.items()})
+        return norms
+
+    monkeypatch.setattr(Run, "update", remembered)
+    with pytest.raises(MuseError, match=f"step {BAD_STEP}: .*; no weight was changed by this step") as caught:
+        train(run)
+    assert caught.value.exit_code == ExitCode.STOPPED
+    assert len(weights) == BAD_STEP + 3
+    assert not equal(weights[0], weights[1])
+    assert all(equal(later, weights[BAD_STEP - 1]) for later in weights[BAD_STEP:])
+    assert run.folder.checkpoints() == []
 
 
 def test_a_discriminator_that_is_not_finite_is_not_saved(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ def copied(module: nn.Module) -> dict[str, Tensor]:
 
 def frozen_judges(run: Run) -> dict[str, Tensor]:
     judges = run.objective.judges
-    parts = {"teacher": judges.teacher and judges.teacher.model, "text": judges.text and judges.text.model}
+    parts = {"teacher": judges.teacher and judges.teacher.model, "text": judges.text and judges.text.tower.model}
     return {f"{key}.{name}": value for key, part in parts.items() if part for name, value in copied(part).items()}
 
 
@@ -76,7 +76,7 @@ def test_a5_a_frozen_part_never_enters_training_mode(tmp_path: Path) -> None:
     judges = run.objective.judges
     assert judges.teacher is not None
     assert judges.text is not None
-    for part in (run.network.encoder.vision, judges.teacher.model, judges.text.model):
+    for part in (run.network.encoder.vision, judges.teacher.model, judges.text.tower.model):
         assert not any(module.training for module in part.modules())
         assert not any(weight.requires_grad for weight in part.parameters())
     assert run.network.connector.training

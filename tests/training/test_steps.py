@@ -10,7 +10,7 @@ from torch import Tensor
 from muse_core.data.sample import Batch
 from muse_core.runs import RunFolder
 from muse_core.training.loop import train
-from muse_core.training.objective import spread
+from muse_core.training.objective import Decoding, spread
 from muse_core.training.run import Run
 from muse_core.training.setup import decoded_share
 from tests.training.mini import Changes, begin, lean, train_lean
@@ -62,6 +62,18 @@ def test_the_images_decoded_are_counted_over_the_whole_batch(
     assert decoded_share(settings, 8 // accumulation // processes) == decoded
 
 
+@pytest.mark.parametrize("count", [1, 2, 3, 7, 8])
+def test_processes_decode_what_one_would_and_their_means_make_its_mean(count: int) -> None:
+    values, device = torch.rand(8, generator=torch.Generator().manual_seed(0)), torch.device("cpu")
+    alone = Decoding(count).of(8, device)
+    assert (alone.rows.tolist(), alone.share) == (spread(8, count), 1)
+    parts = [Decoding(count, rank, 4).of(2, device) for rank in range(4)]
+    counted = [2 * rank + row for rank, part in enumerate(parts) if part.share for row in part.rows.tolist()]
+    assert counted == spread(8, count)
+    means = [part.share * values[2 * rank + part.rows].mean() for rank, part in enumerate(parts)]
+    torch.testing.assert_close(torch.stack(means).mean(), values[alone.rows].mean())
+
+
 def test_only_so_many_images_are_decoded_and_all_are_attended(tmp_path: Path) -> None:
     run = begin(2, tmp_path / "run", {"training.reconstruct": 3})
     batch = run.next_batch()
@@ -81,10 +93,8 @@ def test_images_of_every_lane_are_decoded(tmp_path: Path) -> None:
     batch = run.next_batch()
     lanes = torch.tensor([int(key.split("-")[-1]) % 4 for key in batch.keys])
     assert lanes.tolist() == sorted(lanes.tolist())
-    assert set(spread(lanes, 4).tolist()) == {0, 1, 2, 3}
-    for count in range(1, 17):
-        chosen = spread(torch.arange(16), count).tolist()
-        assert len(set(chosen)) == count
+    assert {int(lanes[row]) for row in spread(16, 4)} == {0, 1, 2, 3}
+    assert all(len(set(spread(16, count))) == count for count in range(1, 17))
 
 
 def test_a7_the_pixel_loss_sees_what_was_decoded_and_not_what_can_be_shown(tmp_path: Path) -> None:
