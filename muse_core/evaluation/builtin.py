@@ -43,6 +43,18 @@ INCEPTION_SCORE = MetricSpec(
     better="higher",
     needs=_INCEPTION,
 )
+FD_DINOV2 = MetricSpec(
+    help="Frechet distance on DINOv2's class token.",
+    target="muse_core.evaluation.foundation:make_fd_dinov2",
+    better="lower",
+    needs="DINOv2's weights in MUSE_WEIGHTS or torch's downloads",
+)
+FD_CLIP = MetricSpec(
+    help="Frechet distance on OpenAI's CLIP image embedding.",
+    target="muse_core.evaluation.foundation:make_fd_clip",
+    better="lower",
+    needs="CLIP's weights in MUSE_WEIGHTS",
+)
 LPIPS = MetricSpec(
     help="Perceptual distance on VGG16, per image, then the mean.",
     target="muse_core.evaluation.lpips:make_lpips",

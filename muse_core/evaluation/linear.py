@@ -192,7 +192,8 @@ def fit(
                 now = rates * (0.5 * (1 + math.cos(math.pi * step / steps)))
                 for value, gradient, speed in zip((weight, bias), gradients, velocity, strict=True):
                     speed.mul_(_MOMENTUM).add_(gradient)
-                    value.sub_(now * (gradient + _MOMENTUM * speed))
+                    # In place: K recipes have so many weights that every copy of them counts.
+                    value.addcmul_(gradient, now, value=-1).addcmul_(speed, now, value=-_MOMENTUM)
                 step += 1
             tracker.advance()
     return Heads(weight, bias)
@@ -202,7 +203,8 @@ def _gradients(heads: Heads, rows: Tensor, labels: Tensor, decays: Tensor) -> tu
     error = heads.logits(rows).softmax(-1)  # B K C
     error[torch.arange(len(rows), device=rows.device), :, labels] -= 1
     error /= len(rows)
-    return (rows.T @ error.flatten(1)).view_as(heads.weight) + decays * heads.weight, error.sum(0)
+    gradient = (rows.T @ error.flatten(1)).view_as(heads.weight)
+    return gradient.addcmul_(decays, heads.weight), error.sum(0)
 
 
 def _split(n: int, options: LinearOptions) -> tuple[Tensor, Tensor]:

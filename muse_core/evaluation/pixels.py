@@ -7,7 +7,6 @@ import math
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from muse_core.errors import MuseError
 
@@ -50,22 +49,30 @@ def ssim(original: Tensor, reconstruction: Tensor) -> Tensor:
     """
     if min(original.shape[-2:]) < WINDOW:
         raise MuseError(f"SSIM needs images of at least {WINDOW} x {WINDOW} pixels, got {tuple(original.shape[-2:])}")
-    x, y = original.float(), reconstruction.float()
+    x, y, n = original.int(), reconstruction.int(), WINDOW**2
     sum_x, sum_y = _window_sums(x), _window_sums(y)
-    n = WINDOW**2
-    unbiased = 1 / (n * (n - 1) * 255**2)
-    variances = n * _window_sums(x * x + y * y) - sum_x * sum_x - sum_y * sum_y
-    covariance = n * _window_sums(x * y) - sum_x * sum_y
-    scale = 1 / (n * 255) ** 2
-    luminance = (2 * scale * sum_x * sum_y + _C1) / (scale * (sum_x * sum_x + sum_y * sum_y) + _C1)
-    contrast = (2 * unbiased * covariance + _C2) / (unbiased * variances + _C2)
+    product, squares = sum_x * sum_y, sum_x * sum_x + sum_y * sum_y
+    covariance = n * _window_sums(x * y) - product
+    variances = n * _window_sums(x * x + y * y) - squares
+    product, squares, covariance, variances = (whole.double() for whole in (product, squares, covariance, variances))
+    # Both fractions, luminance and contrast, times what their sums were not divided by.
+    luminance = (2 * product + _C1 * (n * 255) ** 2) / (squares + _C1 * (n * 255) ** 2)
+    contrast = (2 * covariance + _C2 * n * (n - 1) * 255**2) / (variances + _C2 * n * (n - 1) * 255**2)
     return (luminance * contrast).flatten(1).mean(1)
 
 
 def _window_sums(planes: Tensor) -> Tensor:
-    # Every partial sum is a whole number below 2**24, which float32 holds exactly; one direction at a time.
-    rows = F.avg_pool2d(planes, (WINDOW, 1), stride=1, divisor_override=1)
-    return F.avg_pool2d(rows, (1, WINDOW), stride=1, divisor_override=1).double()
+    """Sum whole numbers (..., H, W) int32 over every window, one direction at a time; all stay below 2**31."""
+    return _sums_along(_sums_along(planes, -2), -1)
+
+
+def _sums_along(planes: Tensor, side: int) -> Tensor:
+    """Sum 7 neighbours as 4 + 2 + 1: sums of 2 and of 4 serve every window that they are part of."""
+    length = planes.shape[side]
+    pairs = planes.narrow(side, 0, length - 1) + planes.narrow(side, 1, length - 1)
+    fours = pairs.narrow(side, 0, length - 3) + pairs.narrow(side, 2, length - 3)
+    windows = length - WINDOW + 1
+    return fours.narrow(side, 0, windows) + pairs.narrow(side, 4, windows) + planes.narrow(side, 6, windows)
 
 
 def mean_of_finite(values: Tensor) -> float:

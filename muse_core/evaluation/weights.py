@@ -25,6 +25,20 @@ INCEPTION = Part(
         "inception.safetensors",
     ),
 )
+DINOV2 = Part(
+    "dinov2",
+    "facebookresearch/dinov2",
+    "DINOv2, for fd-dinov2",
+    "Apache-2.0",
+    ("dinov2_vitl14_pretrain.pth", "dinov2_vitb14_pretrain.pth", "dinov2_vits14_pretrain.pth", "dinov2.safetensors"),
+)
+CLIP = Part(
+    "clip",
+    "timm/vit_base_patch32_clip_224.openai",
+    "OpenAI's CLIP ViT-B/32, for fd-clip",
+    "MIT",
+    ("open_clip_model.safetensors", "open_clip_pytorch_model.bin"),
+)
 VGG16 = Part(
     "vgg16", "muse/vgg16", "features of LPIPS", "BSD-3-Clause", ("vgg16-397923af.pth", "vgg16.pth", "model.safetensors")
 )
@@ -40,9 +54,9 @@ def find_weights(part: Part) -> Path:
         NotMeasuredError: it is in neither; the message says where it may be put.
     """
     own, shared = weights_folder() / part.hub, Path(torch.hub.get_dir()) / "checkpoints"
-    # In torch's shared folder only names that end in a hash say what a file is; vgg.pth could be anything.
-    hashed = [name for name in part.files if re.search(r"-[0-9a-f]{8}\.pth$", name)]
-    for path in [own / name for name in part.files] + [shared / name for name in hashed]:
+    # In torch's shared folder only names that end in a hash or tell the network say what a file is; not vgg.pth.
+    telling = [name for name in part.files if re.search(r"-[0-9a-f]{8}\.pth$|^dinov2_\w+_pretrain\.pth$", name)]
+    for path in [own / name for name in part.files] + [shared / name for name in telling]:
         if path.is_file():
             return path
     raise NotMeasuredError(
