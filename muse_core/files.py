@@ -154,7 +154,7 @@ def read_json(path: Path) -> dict[str, Any]:
         document = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise MuseError(f"{path} does not exist") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise MuseError(f"{path} cannot be read as JSON: {error}") from None
     if not isinstance(document, dict):
         raise MuseError(f"{path} holds {type(document).__name__}, expected a JSON object")

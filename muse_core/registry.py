@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import Distribution, EntryPoint, distributions, entry_points
 from typing import Any, Protocol, runtime_checkable
 
 from muse_core.errors import ExitCode, MuseError
@@ -140,12 +140,33 @@ def forget() -> None:
 def _discover(group: str, allowed: str) -> dict[str, Plugin]:
     found: dict[str, Plugin] = {}
     losers: dict[str, list[str]] = {}
-    for entry in sorted(_admitted(entry_points(group=group), allowed), key=_precedence):
+    for entry in sorted(_admitted(_installed(group), allowed), key=_precedence):
         if entry.name in found:
             losers.setdefault(entry.name, []).append(f"{_package(entry)} ({entry.value})")
         else:
             found[entry.name] = _load(entry)
     return {name: _with_shadows(plugin, losers.get(name, [])) for name, plugin in found.items()}
+
+
+def _installed(group: str) -> list[EntryPoint]:
+    """The entry points of a group; a package whose metadata cannot be read has none, and hides no other's."""
+    try:
+        return list(entry_points(group=group))
+    except Exception:  # any package on the path may be the cause, also one that is no plugin
+        entries = [entry for one in distributions() for entry in _entries(one) or ()]
+        return list({(entry.name, entry.value): entry for entry in entries if entry.group == group}.values())
+
+
+def unreadable() -> list[str]:
+    """Return the packages whose metadata cannot be read, so that nobody knows whether they are plugins."""
+    return sorted(str(getattr(one, "_path", one)) for one in distributions() if _entries(one) is None)
+
+
+def _entries(package: Distribution) -> list[EntryPoint] | None:
+    try:
+        return list(package.entry_points) if package.name else None
+    except Exception:
+        return None
 
 
 def _admitted(entries: Iterable[EntryPoint], allowed: str) -> list[EntryPoint]:

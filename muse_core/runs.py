@@ -14,6 +14,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from types import NoneType
 from typing import Any, Literal, Self
 
 import yaml
@@ -23,6 +24,7 @@ from muse_core.files import contents, free_name, held, read_json, write_atomical
 from muse_core.interrupts import Terminated as Terminated
 from muse_core.machine import environment, without_secrets
 from muse_core.progress import Progress, Tracker
+from muse_core.records import read_records
 
 State = Literal["running", "finished", "failed", "interrupted"]
 
@@ -42,6 +44,10 @@ class Status:
     started: str = ""
     updated: str = ""
     details: Mapping[str, Any] = field(default_factory=dict)
+
+
+_MAY_BE: Mapping[str, Any] = dict.fromkeys(("stage", "steps", "exit_code"), (int, NoneType))
+_MUST_BE: Mapping[str, Any] = {"step": int, "state": str, "started": str, "updated": str, "details": dict}
 
 
 @dataclass(frozen=True)
@@ -102,7 +108,7 @@ class RunFolder:
         """Read config.yaml back."""
         try:
             document = yaml.safe_load((self.path / "config.yaml").read_text(encoding="utf-8"))
-        except (OSError, yaml.YAMLError) as error:
+        except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:  # yaml's dates raise ValueError
             raise MuseError(f"{self.path / 'config.yaml'} cannot be read: {error}") from None
         if not isinstance(document, dict):
             raise MuseError(f"{self.path / 'config.yaml'} does not hold settings")
@@ -110,9 +116,13 @@ class RunFolder:
 
     @property
     def status(self) -> Status:
-        """Read status.json; keys written by a newer muse are kept in `details`."""
+        """Read status.json, or refuse what is none; keys written by a newer muse are kept in `details`."""
         document = read_json(self.path / "status.json")
         known = {name: document.pop(name) for name in Status.__dataclass_fields__ if name in document}
+        kinds = {**dict.fromkeys(known, (str, NoneType)), **_MAY_BE, **_MUST_BE}
+        wrong = [name for name, value in known.items() if not isinstance(value, kinds[name])]
+        if wrong:
+            raise MuseError(f"{self.path / 'status.json'} is not the status of a run: {wrong[0]}")
         known["details"] = {**known.get("details", {}), **document}
         return Status(**known)
 
@@ -162,11 +172,7 @@ class RunFolder:
 
     def metrics(self) -> list[dict[str, Any]]:
         """Read metrics.jsonl; a last line that was cut short is left out."""
-        path = self.path / "metrics.jsonl"
-        if not path.exists():
-            return []
-        lines = path.read_text(encoding="utf-8").splitlines()
-        return [json.loads(line) for i, line in enumerate(lines) if i + 1 < len(lines) or _is_json(line)]
+        return read_records(self.path / "metrics.jsonl")
 
     def cut_metrics(self, step: int) -> None:
         """Drop what was recorded after `step`, so that a resumed run tells each step once."""
@@ -199,9 +205,10 @@ class RunFolder:
         """Return the checkpoint that `last` names, or else the highest step."""
         pointer = self.path / "checkpoints" / "last"
         if pointer.is_file():
-            named = pointer.parent / pointer.read_text(encoding="utf-8").strip()
-            if named.is_dir():
-                return named
+            named = pointer.read_text(encoding="utf-8", errors="replace").strip()
+            found = [one for one in self.checkpoints() if one.name == named]
+            if found:
+                return found[0]
         complete = self.checkpoints()
         return complete[-1] if complete else None
 
@@ -250,14 +257,6 @@ def _step_name(step: int) -> str:
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def _is_json(line: str) -> bool:
-    try:
-        json.loads(line)
-    except ValueError:
-        return False
-    return True
 
 
 def _make_room(path: Path, overwrite: bool) -> None:

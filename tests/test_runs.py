@@ -121,6 +121,30 @@ def test_metrics_are_cut_back_to_the_step_that_is_resumed(tmp_path: Path) -> Non
     assert [record["step"] for record in run.metrics()] == [1, 2]
 
 
+def test_a_damaged_record_is_named_and_not_passed_over(tmp_path: Path) -> None:
+    run = begin(tmp_path / "r")
+    (run.path / "metrics.jsonl").write_bytes(b'{"step": 1}\n{"st\xff\n{"step": 3}\n')
+    with pytest.raises(MuseError, match="line 2: not a record of a step"):
+        run.metrics()
+
+
+@pytest.mark.parametrize("wrong", [{"step": "x"}, {"updated": None}, {"details": 3}, {"exit_code": "4"}])
+def test_a_status_that_is_none_is_refused(tmp_path: Path, wrong: dict[str, Any]) -> None:
+    run = begin(tmp_path / "r")
+    (run.path / "status.json").write_text(json.dumps({**read_json(run.path / "status.json"), **wrong}))
+    with pytest.raises(MuseError, match=f"is not the status of a run: {next(iter(wrong))}"):
+        print(run.status)
+
+
+def test_the_last_checkpoint_is_one_of_the_run_whatever_the_pointer_says(tmp_path: Path) -> None:
+    run = begin(tmp_path / "r")
+    with run.checkpoint(3) as folder:
+        (folder / "state.json").write_text("{}")
+    for named in ("../..", str(tmp_path), "\0", "step-9"):
+        (run.path / "checkpoints" / "last").write_text(named)
+        assert run.last_checkpoint() == run.path / "checkpoints" / "step-0000003"
+
+
 def test_a_failure_is_recorded_with_its_hint_and_code(tmp_path: Path) -> None:
     run = begin(tmp_path / "r")
     run.fail(MuseError("the loss is not finite", "a smaller --lr", ExitCode.STOPPED))

@@ -7,7 +7,7 @@ import typer
 from muse_cli.output import out, table
 from muse_cli.spec import CommandSpec
 from muse_core.errors import ExitCode, MuseError
-from muse_core.registry import GROUPS, Plugin, discover
+from muse_core.registry import GROUPS, Plugin, discover, unreadable
 
 app = typer.Typer(add_completion=False)
 
@@ -26,7 +26,9 @@ def list_plugins() -> None:
     rows = [(p.kind, p.name, f"{p.package} {p.version}", state(p), round(p.seconds, 3)) for p in found]
     text = table(rows, ("kind", "name", "package", "state", "seconds"))
     notes = [f"{p.kind} {p.name}: {loser} is not used, {p.package} has the name" for p in found for loser in p.shadows]
-    out.result({"plugins": [as_json(p) for p in found]}, "\n".join([text, *notes]))
+    lost = unreadable()
+    notes += [f"{package}: its metadata cannot be read, so nothing of it is used" for package in lost]
+    out.result({"plugins": [as_json(p) for p in found], "unreadable": lost}, "\n".join([text, *notes]))
 
 
 @app.command()

@@ -75,7 +75,7 @@ def _judge_config(run: RunFolder, problems: Findings) -> None:
 
 def _records(run: RunFolder) -> list[str]:
     path = run.path / "metrics.jsonl"
-    return path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    return path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
 
 
 def _judge_metrics(run: RunFolder, problems: Findings) -> None:
@@ -84,7 +84,7 @@ def _judge_metrics(run: RunFolder, problems: Findings) -> None:
         try:
             record = json.loads(text)
             step = int(record["step"])
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
             problems.note("line of metrics.jsonl is not a record", f"line {number}")
             continue
         if step < before:

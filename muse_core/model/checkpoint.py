@@ -5,6 +5,7 @@ average.safetensors   the average of what trains now
 state.json            size, numbers of the connector, stage, frozen parts
 """
 
+import hashlib
 import json
 import os
 import re
@@ -13,6 +14,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -20,10 +22,10 @@ from torch import Tensor
 from muse_core.errors import MuseError
 from muse_core.files import read_json, write_json
 from muse_core.model.architecture import Architecture, refuse_empty
-from muse_core.model.build import ConnectorSpec, build_network, empty_network
+from muse_core.model.build import ConnectorSpec, build_network, empty_network, plan_network
 from muse_core.model.network import MuseNetwork
 from muse_core.model.weights import published
-from muse_core.model.weights.filling import digest_of, fill as fill
+from muse_core.model.weights.filling import digest_of, fill as fill, refuse_misfit
 from muse_core.model.weights.parts import tiny_hashes
 
 SCHEMA = 1
@@ -35,6 +37,7 @@ class CheckpointState:
 
     frozen: a part's role -> the sha256 of its file in the tiny pack, or of its weights for a part that was published
     elsewhere. architecture: the sizes of encoder and decoder, for networks that are not built from the tiny pack.
+    digests: the sha256 of each file of tensors beside it; none in checkpoints of before there were any.
     """
 
     size: str
@@ -46,10 +49,15 @@ class CheckpointState:
     training: Mapping[str, Any] = field(default_factory=dict)
     schema: int = SCHEMA
     architecture: Mapping[str, Any] | None = None
+    digests: Mapping[str, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Return what state.json holds."""
         return asdict(self)
+
+
+_STATE = TypeAdapter(CheckpointState)
+_MOST = {"width": 65_536, "heads": 1024, "blocks": 1024, "latent_channels": 65_536, "resolution": 65_536}
 
 
 def stored_weights(network: MuseNetwork, encoder_trained: bool) -> dict[str, Tensor]:
@@ -64,7 +72,7 @@ def stored_weights(network: MuseNetwork, encoder_trained: bool) -> dict[str, Ten
 def save_network(
     folder: Path, network: MuseNetwork, average: Mapping[str, Tensor] | None, state: CheckpointState
 ) -> None:
-    """Write a network into a folder, which the caller makes appear in one piece."""
+    """Write a network into a folder, which the caller makes appear in one piece; other tensors are there before."""
     write_tensors(stored_weights(network, state.encoder_trained), folder / "model.safetensors")
     if average is not None:
         tensors = {name: weight.detach().cpu().contiguous() for name, weight in average.items()}
@@ -72,6 +80,7 @@ def save_network(
     document = state.to_json()
     if network.architecture is not None:
         document["architecture"] = network.architecture.to_json()
+    document["digests"] = {file.name: digest_of_file(file) for file in sorted(folder.glob("*.safetensors"))}
     write_json(folder / "state.json", document)
 
 
@@ -82,13 +91,33 @@ def read_state(folder: Path) -> CheckpointState:
         MuseError: it is missing, malformed, or of a newer muse.
     """
     document = read_json(folder / "state.json")
-    if document.get("schema", 0) > SCHEMA:
-        raise MuseError(f"{folder} was written by a newer muse (schema {document['schema']})", hint="update muse")
+    schema = document.get("schema", 0)
+    if isinstance(schema, int) and schema > SCHEMA:
+        raise MuseError(f"{folder} was written by a newer muse (schema {schema})", hint="update muse")
     try:
-        spec = ConnectorSpec(**document.pop("spec"))
-        return CheckpointState(spec=spec, **document)
-    except (KeyError, TypeError) as error:
-        raise MuseError(f"{folder / 'state.json'} is not the state of a muse checkpoint: {error}") from None
+        spec = ConnectorSpec(**document["spec"])
+        CheckpointState(**{**document, "spec": spec})  # which refuses what is unknown
+        state = _STATE.validate_json(json.dumps(document), strict=True)
+    except (KeyError, TypeError, ValidationError) as error:
+        why = first_problem(error) if isinstance(error, ValidationError) else str(error)
+        raise _no_state(folder, why) from None
+    numbers = {name: getattr(state.spec, name) for name in _MOST}
+    strange = [f"{name} {number}" for name, number in numbers.items() if not 1 <= number <= _MOST[name]]
+    if state.spec.width % max(state.spec.heads, 1):
+        strange.append(f"width {state.spec.width} in {state.spec.heads} heads")
+    if strange:
+        raise _no_state(folder, f"{', '.join(strange)} cannot be")
+    return state
+
+
+def _no_state(folder: Path, why: str) -> MuseError:
+    return MuseError(f"{folder / 'state.json'} is not the state of a muse checkpoint: {why}", hint="muse ls runs")
+
+
+def first_problem(error: ValidationError) -> str:
+    """Say where the first wrong value stands, and why it is wrong."""
+    first = error.errors()[0]
+    return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
 
 
 def load_network(folder: Path, *, average: bool = True) -> tuple[MuseNetwork, CheckpointState]:
@@ -99,11 +128,13 @@ def load_network(folder: Path, *, average: bool = True) -> tuple[MuseNetwork, Ch
     """
     state = read_state(folder)
     _refuse_changed_parts(folder, state)
-    weights = read_tensors(folder / "model.safetensors")
+    weights = read_unchanged(folder / "model.safetensors", state)
     if average and (folder / "average.safetensors").is_file():
-        weights |= read_tensors(folder / "average.safetensors")
+        weights |= read_unchanged(folder / "average.safetensors", state)
     absent = () if state.encoder_trained else ("encoder.",)
     if state.size == "tiny":
+        # Numbers that do not belong to these weights are refused before anything of their size is made.
+        refuse_misfit(plan_network(state.size, state.spec), weights, absent=absent, source=str(folder))
         network = build_network(state.size, state.spec)
         fill(network, weights, absent=absent, source=str(folder))
         return network, state
@@ -167,6 +198,29 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
         raise MuseError(f"{file} is missing", hint="muse ls runs") from None
     except (SafetensorError, OSError) as error:
         raise MuseError(f"{file} cannot be read: {error}") from None
+
+
+def read_unchanged(file: Path, state: CheckpointState) -> dict[str, Tensor]:
+    """Read a file of a checkpoint, if it is the one that was written.
+
+    Raises:
+        MuseError: it is missing, or any bit of it is another.
+    """
+    tensors = read_tensors(file)
+    if is_changed(file, state):
+        raise MuseError(f"{file} is not as it was written: its checksum differs", hint=f"muse inspect {file.parent}")
+    return tensors
+
+
+def is_changed(file: Path, state: CheckpointState) -> bool:
+    """Say whether a file of a checkpoint is another than was written; without a checksum nobody knows."""
+    return file.name in state.digests and state.digests[file.name] != digest_of_file(file)
+
+
+def digest_of_file(file: Path) -> str:
+    """Return the sha256 of a file."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def is_checkpoint(folder: Path) -> bool:

@@ -129,7 +129,7 @@ def read_settings_file(file: FilePath) -> dict[str, Any]:
         document = yaml.safe_load(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise MuseError(f"{file} does not exist", hint="muse config show train > settings.yaml") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:  # yaml's dates raise ValueError
         raise MuseError(f"{file} cannot be read as yaml: {error}") from None
     if document is not None and not isinstance(document, dict):
         raise MuseError(f"{file} holds a {type(document).__name__}, expected keys with values")
@@ -143,7 +143,7 @@ def read_text(text: str, path: Path, model: type[BaseModel]) -> Any:
     """
     try:
         value = yaml.safe_load(text)
-    except yaml.YAMLError:
+    except (ValueError, RecursionError, yaml.YAMLError):  # yaml's dates raise ValueError
         return text
     field = dict(fields(model)).get(path)
     if field is None or isinstance(value, str) or _fits(value, field.annotation):

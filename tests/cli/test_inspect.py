@@ -179,9 +179,19 @@ def broken(trained: Path, folder: Path) -> Path:
     return copy
 
 
+def test_a_checkpoint_that_is_not_as_it_was_written_is_named(trained: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(trained, tmp_path / "run")) / "checkpoints" / "step-0000001"
+    content = bytearray((folder / "model.safetensors").read_bytes())
+    content[-1] ^= 1
+    (folder / "model.safetensors").write_bytes(content)
+    problems = {one.what for one in muse_core.inspect(folder).problems}
+    assert "file is not as it was written: its checksum differs" in problems
+
+
 def test_a_broken_checkpoint_names_its_tensors(trained: Path, tmp_path: Path) -> None:
     found = muse_core.inspect(broken(trained, tmp_path) / "checkpoints" / "step-0000001")
     assert {one.what for one in found.problems} == {
+        "file is not as it was written: its checksum differs",
         "tensor of model.safetensors is not finite",
         "tensor that the network does not have",
         "tensor of the network is missing",

@@ -36,6 +36,17 @@ def site(distribution: Callable[..., Path]) -> Path:
     return distribution("good", GOOD, ENTRY.format(name="hello", module="good", attribute="HELLO"))
 
 
+def test_a_package_whose_metadata_cannot_be_read_takes_down_nothing(
+    muse: Muse, distribution: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = distribution("odd", "", "[muse.probes]\n")
+    (site / "odd-2.5.dist-info" / "entry_points.txt").write_bytes(b"[muse.probes]\nodd = \xff:PROBE\n")
+    monkeypatch.syspath_prepend(site)
+    registry.forget()
+    assert "linear" in muse("ls", "probes").out
+    assert muse("plugins", "--json").json["unreadable"] == [str(site / "odd-2.5.dist-info")]
+
+
 def test_three_broken_plugins_are_three_lines_of_a_help_that_works(shell: Muse, site: Path) -> None:
     ended = shell("--help", plugins=site)
     assert ended.code == 0

@@ -62,6 +62,7 @@ def change_tensors(folder: Path, change: Callable[[dict[str, Tensor]], object], 
     tensors = read_tensors(folder / f"{file}.safetensors")
     change(tensors)
     save_file(tensors, folder / f"{file}.safetensors")
+    change_state(folder, digests={})  # as if they had been written so
 
 
 # What is in it.
@@ -111,6 +112,33 @@ def test_d6_a_checkpoint_says_all_that_is_needed_to_load_it(checkpoints: dict[in
     assert len(network.connector.blocks) == 2
     assert "stage 3" in describe(state)
     assert "muse" in describe(state)
+
+
+@pytest.mark.parametrize("file", ["model", "average"])
+def test_a_single_bit_of_the_weights_that_changed_is_noticed(copied: Callable[[int], Path], file: str) -> None:
+    folder = copied(1)
+    path = folder / f"{file}.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    assert refusal(folder).what == f"{path} is not as it was written: its checksum differs"
+    change_state(folder, digests={})  # as in checkpoints of before there were any
+    load_network(folder)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"spec__width": 2**40}, {"spec__heads": 0}, {"spec__heads": 7}, {"spec__blocks": -1}, {"spec__width": "32"},
+        {"spec__layout": "round"}, {"stage": None}, {"frozen": [1]}, {"training": 3}, {"schema": "x"},
+    ],
+)  # fmt: skip
+def test_a_state_that_cannot_be_is_refused_before_anything_is_built(
+    copied: Callable[[int], Path], changes: dict[str, Any]
+) -> None:
+    folder = copied(1)
+    change_state(folder, **changes)
+    assert "is not the state of a muse checkpoint" in refusal(folder).what
 
 
 def test_a_disk_that_is_full_is_said_to_be(tmp_path: Path) -> None:

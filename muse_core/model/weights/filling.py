@@ -27,6 +27,23 @@ def fill(
     Raises:
         MuseError: names what is missing, unexpected, or of another shape, by prefix.
     """
+    refuse_misfit(network, weights, absent=absent, source=source, remedy=remedy)
+    network.load_state_dict(dict(weights), strict=False, assign=assign)
+
+
+def refuse_misfit(
+    network: nn.Module,
+    weights: Mapping[str, Tensor],
+    *,
+    absent: Iterable[str] = (),
+    source: str,
+    remedy: str = "muse ls runs",
+) -> None:
+    """Refuse weights that are not those of a network, which itself may be without any.
+
+    Raises:
+        MuseError: names what is missing, unexpected, or of another shape, by prefix.
+    """
     own = network.state_dict()
     prefixes = tuple(absent)
     missing = [name for name in own if name not in weights and not name.startswith(prefixes)]
@@ -39,7 +56,6 @@ def fill(
     ]
     if problems:
         raise MuseError(f"{source} does not fit the network: {'; '.join(problems)}", hint=remedy)
-    network.load_state_dict(dict(weights), strict=False, assign=assign)
 
 
 def by_prefix(names: list[str]) -> str:

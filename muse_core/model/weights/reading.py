@@ -131,7 +131,7 @@ def _open_torch(path: Path, source: str, remedy: str) -> LazyTensors:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what torch warns of here, a foreign pickle, is refused or read below
             document = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
+    except Exception as error:  # on damaged bytes torch's readers raise nearly any kind
         raise MuseError(f"{source} {_why_unread(error)}", hint=remedy) from None
     tensors, containers = _unwrapped(document, source, remedy)
     readers = {name: partial(_same, tensor) for name, tensor in tensors.items()}
