@@ -181,8 +181,7 @@ def new_accelerator(settings: TrainSettings) -> Accelerator:
         )
     # accelerate remembers the first precision of a Python session and refuses any other.
     AcceleratorState._reset_state()
-    # Buffers never change in training, and gradients need not lie in memory twice.
-    parallel = DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True)
+    parallel = DistributedDataParallelKwargs(gradient_as_bucket_view=True)  # else they lie in memory twice
     return Accelerator(
         mixed_precision=precision if precision == "bf16" else "no",
         cpu=settings.training.devices == "cpu",
