@@ -67,8 +67,12 @@ def start(settings: "TrainSettings", origins: Mapping[str, str]) -> dict[str, An
     Raises:
         MuseError: as a worker said, with its exit code.
     """
+    from muse_cli import joining
     from muse_core.training.start import train
 
+    rank = joining.launched()
+    if rank:
+        return joining.start(rank, settings, origins)
     team = team_for(settings.training.devices, settings.run.size)
     if team.processes == 1:
         team.enter()
@@ -78,13 +82,35 @@ def start(settings: "TrainSettings", origins: Mapping[str, str]) -> dict[str, An
 
 def resume(folder: "RunFolder", settings: "TrainSettings") -> dict[str, Any]:
     """Go on with a run, in this process or in several."""
+    from muse_cli import joining
     from muse_core.training.start import resume as resume_here
 
+    rank = joining.launched()
+    if rank:
+        return joining.resume(rank, folder, settings)
     team = team_for(settings.training.devices, settings.run.size)
     if team.processes == 1:
         team.enter()
         return resume_here(folder, out.progress()).to_json()
     return run_team(folder, team)
+
+
+def refuse_unfit(settings: "TrainSettings") -> None:
+    """Refuse a number of processes that batches and lanes cannot be shared out to, before anything is written.
+
+    Raises:
+        MuseError: the batch, the lanes and the processes do not divide (exit code 3).
+    """
+    from muse_cli import joining
+    from muse_core.data.loader import LanePlan
+    from muse_core.data.source import open_source
+
+    if settings.data.train is None:
+        return
+    rank, training = joining.launched(), settings.training
+    world = rank.count if rank else team_for(training.devices, settings.run.size).processes
+    source = open_source(settings.data.train, size=settings.model.resolution)
+    LanePlan(training.batch_size // training.accumulation, settings.data.lanes, world).check(source)
 
 
 def create(settings: "TrainSettings", origins: Mapping[str, str], team: Team) -> "RunFolder":

@@ -23,17 +23,22 @@ class Output:
 
     def __init__(self) -> None:
         self.json = False
+        self.muted = False
         self.verbosity = 0
         self.document: dict[str, Any] | None = None
 
     def reset(self, *, json: bool) -> None:
         """Begin anew, as main does for each command line."""
-        self.json, self.verbosity, self.document = json, 0, None
+        self.json, self.muted, self.verbosity, self.document = json, False, 0, None
+
+    def mute(self) -> None:
+        """Leave results and progress to another process; only errors and warnings are told."""
+        self.muted, self.verbosity = True, -1
 
     def result(self, document: Mapping[str, Any], text: str = "") -> None:
         """Give the command's result: text for people now, or the document when the command ends."""
         self.document = dict(document)
-        if not self.json and text:
+        if not self.json and not self.muted and text:
             typer.echo(text)
 
     def say(self, text: str) -> None:
@@ -59,7 +64,7 @@ class Output:
 
     def close(self, stdout: TextIO) -> None:
         """Print the document of --json."""
-        if self.json:
+        if self.json and not self.muted:
             document = self.document or {"exit_code": int(ExitCode.DONE)}
             print(json.dumps(to_json(document), indent=2, ensure_ascii=False), file=stdout, flush=True)
 

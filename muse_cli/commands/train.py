@@ -207,14 +207,18 @@ def show_plans(asked: list[Request], sets: list[str] | None, config: Path | None
     Raises:
         MuseError: with exit code 8, when something is missing.
     """
+    from muse_cli.joining import launched
     from muse_cli.launch import team_for
     from muse_core.training.plan import make_plan
 
+    rank = launched()
+    if rank and rank.index:
+        out.mute()
     lines: list[str] = []
     missing: list[str] = []
     for number, request in enumerate(asked):
         settings, _ = request.settings(sets, config, "none" if number else None)
-        world = team_for(settings.training.devices, settings.run.size).processes
+        world = rank.count if rank else team_for(settings.training.devices, settings.run.size).processes
         plan = make_plan(settings, world=world, cost=True)
         before = f"starts   from the result of stage {settings.run.stage - 1}"
         lines += [before if number and line.startswith("starts ") else line for line in plan.lines]
@@ -231,13 +235,14 @@ def go_on(where: str, flags: Mapping[str, Any], sets: list[str], config: Path | 
     Raises:
         MuseError: another setting was given (exit code 3), or there is no such run.
     """
-    from muse_cli.launch import resume
+    from muse_cli.joining import as_seen
+    from muse_cli.launch import refuse_unfit, resume
     from muse_core.files import read_json
     from muse_core.runs import unfinished
     from muse_core.settings import resolve as resolve_settings
     from muse_core.settings.train import TrainSettings
 
-    run = unfinished(where)
+    run = as_seen(unfinished(where))
     typed = {key for key, value in flags.items() if value is not None} | {text.partition("=")[0] for text in sets}
     refused = sorted(typed - MAY_CHANGE) + (["--config"] if config else [])
     if refused:
@@ -250,6 +255,7 @@ def go_on(where: str, flags: Mapping[str, Any], sets: list[str], config: Path | 
     settings, origins = resolve_settings(
         TrainSettings, command="train", flags=flags, sets=sets, file=run.path / "config.yaml", environ={}
     )
+    refuse_unfit(settings)
     before = read_json(run.path / "origins.json")
     with run.held():
         run.write_settings(settings.model_dump(mode="json"), {**before, **{key: origins[key] for key in typed}})
