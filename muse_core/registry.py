@@ -151,10 +151,18 @@ def _discover(group: str, allowed: str) -> dict[str, Plugin]:
 def _installed(group: str) -> list[EntryPoint]:
     """The entry points of a group; a package whose metadata cannot be read has none, and hides no other's."""
     try:
-        return list(entry_points(group=group))
+        found = list(entry_points(group=group))
     except Exception:  # any package on the path may be the cause, also one that is no plugin
         entries = [entry for one in distributions() for entry in _entries(one) or ()]
-        return list({(entry.name, entry.value): entry for entry in entries if entry.group == group}.values())
+        found = list({(entry.name, entry.value): entry for entry in entries if entry.group == group}.values())
+    return [entry for entry in found if _is_named(entry)]
+
+
+def _is_named(entry: EntryPoint) -> bool:
+    try:
+        return bool(_package(entry))
+    except Exception:
+        return False
 
 
 def unreadable() -> list[str]:

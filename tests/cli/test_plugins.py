@@ -36,11 +36,13 @@ def site(distribution: Callable[..., Path]) -> Path:
     return distribution("good", GOOD, ENTRY.format(name="hello", module="good", attribute="HELLO"))
 
 
+@pytest.mark.parametrize("file", ["entry_points.txt", "METADATA"])
 def test_a_package_whose_metadata_cannot_be_read_takes_down_nothing(
-    muse: Muse, distribution: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+    muse: Muse, distribution: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, file: str
 ) -> None:
-    site = distribution("odd", "", "[muse.probes]\n")
-    (site / "odd-2.5.dist-info" / "entry_points.txt").write_bytes(b"[muse.probes]\nodd = \xff:PROBE\n")
+    site = distribution("odd", "", "[muse.probes]\nodd = odd:PROBE\n")
+    path = site / "odd-2.5.dist-info" / file
+    path.write_bytes(path.read_bytes() + b"x\xff = y\n")
     monkeypatch.syspath_prepend(site)
     registry.forget()
     assert "linear" in muse("ls", "probes").out

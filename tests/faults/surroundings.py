@@ -1,0 +1,126 @@
+"""Numbers that are not finite, other locales and time zones, and run folders of older versions."""
+
+import json
+import math
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from torch import Tensor
+
+from muse_core.runs import RunFolder
+from muse_core.settings.section import fields
+from muse_core.settings.train import TrainSettings
+from muse_core.training import objective
+from tests.faults.commands import PATIENCE_S
+from tests.faults.killing import resumed
+from tests.faults.scene import STEPS, Scene, error_in, said_in
+from tests.faults.trial import Shown
+
+
+def not_finite(scene: Scene, rng: np.random.Generator) -> Shown | None:
+    folder = scene.folder()
+    call = int(rng.integers(0, STEPS))
+    running = scene.train(folder, before=partial(spoil_the_loss, call))
+    code = running.code()
+    return resumed(scene, folder, (error_in(running.said, folder), code))
+
+
+def spoil_the_loss(call: int) -> None:
+    """Let the pixel loss be no number the so-manieth time it is asked for, in this process."""
+    calls = iter(range(1_000_000))
+    real = objective.pixel_loss
+
+    def spoilt(*values: Any, **named: Any) -> Tensor:
+        loss: Tensor = real(*values, **named)
+        return loss * math.nan if next(calls) == call else loss
+
+    vars(objective)["pixel_loss"] = spoilt
+
+
+PLACES = (
+    {"LC_ALL": "C", "TZ": "Pacific/Kiritimati", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+    {"LC_ALL": "C.UTF-8", "TZ": "America/St_Johns"},
+    {"LC_ALL": "tr_TR.UTF-8", "TZ": "Asia/Kathmandu", "LANGUAGE": "tr"},
+    {"LC_ALL": "POSIX", "TZ": "XXX+23:59"},
+)
+
+
+def elsewhere(place: Mapping[str, str], scene: Scene, rng: np.random.Generator) -> Shown | None:
+    folder = scene.folder()
+    arguments = ["train", "--config", str(scene.config()), "--out", str(folder / "run")]
+    done = subprocess.run(
+        [sys.executable, "-m", "muse_cli", *arguments],
+        env={**os.environ, **place, "PYTHONPATH": str(Path(__file__).parents[2])},
+        capture_output=True,
+        timeout=PATIENCE_S,
+        check=False,
+    )
+    said = said_in(folder)
+    said.write_bytes(done.stderr)
+    problem = scene.difference(folder / "run") if done.returncode == 0 else error_in(said, folder)
+    return Shown(error_in(said, folder), done.returncode, "nothing", 0, problem)
+
+
+ELSEWHERE = tuple(partial(elsewhere, place) for place in PLACES)
+
+
+def older_run(scene: Scene, rng: np.random.Generator) -> Shown | None:
+    """A run of a version that lacked some settings, and parts of the state, which then have today's defaults."""
+    folder = scene.folder()
+    running = scene.train(folder)
+    running.wait_for(lambda: bool(running.run.checkpoints()))
+    if running.kill() == "already over":
+        return None
+    make_older(running.run, rng)
+    return resumed(scene, folder, ("(nothing)", 0))
+
+
+def make_older(run: RunFolder, rng: np.random.Generator) -> None:
+    """Take out of a run folder what a version may have added."""
+    settings, defaults = run.settings(), TrainSettings().model_dump(mode="json")
+    for section, key in (path for path, _ in fields(TrainSettings) if len(path) == 2):
+        if settings[section][key] == defaults[section][key] and rng.random() < 0.5:
+            del settings[section][key]
+    (run.path / "config.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
+    last = run.last_checkpoint()
+    assert last is not None
+    _without(last / "state.json", "schema", "architecture")
+    _without(run.path / "status.json", "details", "hint", "exit_code")
+
+
+def _without(path: Path, *keys: str) -> None:
+    document = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps({key: value for key, value in document.items() if key not in keys}), encoding="utf-8")
+
+
+def newer_run(part: str, scene: Scene, rng: np.random.Generator) -> Shown | None:
+    """A run of a version to come: its checkpoint, or a setting, is not known here."""
+    folder = scene.folder()
+    running = scene.train(folder)
+    running.wait_for(lambda: bool(running.run.checkpoints()))
+    if running.kill() == "already over":
+        return None
+    last = running.run.last_checkpoint()
+    assert last is not None
+    if part == "state":
+        state = json.loads((last / "state.json").read_text())
+        (last / "state.json").write_text(json.dumps({**state, "schema": 99}))
+    else:
+        settings = running.run.settings()
+        settings["training"]["warp"] = 9
+        (running.run.path / "config.yaml").write_text(yaml.safe_dump(settings))
+    before = {path: path.read_bytes() for path in last.iterdir()}
+    again = scene.resume(folder)
+    code = again.code()
+    changed = {path: path.read_bytes() for path in last.iterdir()} != before
+    return Shown(error_in(again.said, folder), code, "nothing", 0, "the checkpoint was changed" if changed else "")
+
+
+NEWER_RUN = tuple(partial(newer_run, part) for part in ("state", "setting"))

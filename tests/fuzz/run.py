@@ -1,0 +1,46 @@
+"""Seeded cases of every kind, tried group by group."""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.fuzz.checkpoints import checkpoints, runs, torch_files
+from tests.fuzz.kinds import Bug, Cases, Kind
+from tests.fuzz.pictures import captions, pictures
+from tests.fuzz.plugins import plugins
+from tests.fuzz.settings import settings
+from tests.fuzz.tars import tars
+
+KINDS = (
+    Kind("pictures", 0.30, 30, pictures),
+    Kind("captions", 0.12, 30, captions),
+    Kind("tars", 0.18, 30, tars),
+    Kind("settings", 0.20, 30, settings),
+    Kind("checkpoints", 0.08, 10, checkpoints),
+    Kind("torch files", 0.04, 10, torch_files),
+    Kind("run folders", 0.04, 10, runs),
+    Kind("plugin metadata", 0.04, 10, plugins),
+)
+
+
+@dataclass
+class Tried:
+    """How many cases of each kind were tried, and what was found."""
+
+    cases: Counter[str] = field(default_factory=Counter)
+    bugs: list[Bug] = field(default_factory=list)
+
+
+def tried(folder: Path, cases: int, seed: int, only: str = "") -> Iterator[Tried]:
+    """Try cases; what has been tried so far is told after every group."""
+    so_far = Tried()
+    for kind in KINDS:
+        if not any(part in kind.name for part in only.split(",")):
+            continue
+        of, numbers = Cases(seed, kind.name), list(range(round(cases * kind.share)))
+        for start in range(0, len(numbers), kind.group):
+            group = numbers[start : start + kind.group]
+            so_far.bugs += kind.run(folder / f"{kind.name}-{start}".replace(" ", "-"), group, of)
+            so_far.cases[kind.name] += len(group)
+            yield so_far
