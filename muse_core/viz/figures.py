@@ -119,7 +119,8 @@ def _under_name(scene: Scene, panel: _Panel) -> str:
     if panel.attention is not None:
         return panel.attention.note
     if panel.query is not None:
-        return f"query at {panel.query[0]:g}, {panel.query[1]:g}"
+        # Of the picture as it was looked at, which may be smaller than the file: the size is said with it.
+        return f"query at {panel.query[0]:.0f}, {panel.query[1]:.0f} of {scene.size[1]} × {scene.size[0]}"
     return f"{scene.size[1]} × {scene.size[0]} pixels"
 
 

@@ -76,6 +76,11 @@ def test_the_marker_lies_on_the_queried_pixel() -> None:
     assert rows.mean() / scale == pytest.approx(query[1] + 0.5, abs=0.15)
 
 
+def test_a_query_is_told_in_whole_pixels_of_the_size_that_was_looked_at() -> None:
+    scene = Scene(picture(40, 60), (pointing((4, 6), 0),), queries=((25.881, 15.4),))
+    assert "query at 26, 15 of 60 × 40" in {words.get_text() for words in attention_figure(scene).texts}
+
+
 def test_a_query_lights_up_what_its_patch_looks_at() -> None:
     grid = (4, 6)
     matrix = np.zeros((24, 24), np.float32)
