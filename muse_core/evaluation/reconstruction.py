@@ -99,7 +99,7 @@ def _made(
         except NotMeasuredError as reason:
             if name in required:
                 raise
-            missing[name] = str(reason)
+            missing[name] = reason.told
     if not made:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in missing.items()) or "none was asked for"
         raise MuseError(f"there is no metric to measure ({reasons})", hint="muse ls metrics")
@@ -177,7 +177,7 @@ def _results(running: Mapping[str, Metric], required: Collection[str], missing: 
         except NotMeasuredError as reason:
             if name in required:
                 raise
-            missing[name] = str(reason)
+            missing[name] = reason.told
     return found
 
 

@@ -135,3 +135,8 @@ class NotMeasuredError(MuseError):
 
     def __init__(self, what: str, hint: str | None = None) -> None:
         super().__init__(what, hint, ExitCode.FILE)
+
+    @property
+    def told(self) -> str:
+        """The reason, and what would help."""
+        return f"{self.what}; {self.hint}" if self.hint else self.what

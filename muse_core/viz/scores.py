@@ -283,14 +283,26 @@ def _row_names(pairs: Sequence[tuple[RunView, ScoreView]]) -> list[str]:
 
 
 def _baseline_rows(pairs: Sequence[tuple[RunView, ScoreView]], columns: Sequence[Column]) -> Iterable[Row]:
-    merged: dict[str, list[float | None]] = {}
-    for _, score in pairs:
+    """One row for each baseline; one for each run whose baseline of that name said something else."""
+    found: dict[str, list[tuple[str, list[float | None]]]] = {}
+    for run, score in pairs:
         for name, metrics in score.baselines.items():
-            cells = merged.setdefault(name, [None] * len(columns))
-            for index, value in enumerate(_values(score, metrics, columns)):
-                cells[index] = value if value is not None else cells[index]
-    for name, cells in merged.items():
-        yield Row(name, _shown(cells, columns), (False,) * len(columns), baseline=True)
+            cells, rows = _values(score, metrics, columns), found.setdefault(name, [])
+            home = next((row for _, row in rows if all(map(_agree, row, cells))), None)
+            if home is None:
+                rows.append((run.label, cells))
+            else:
+                home[:] = [old if new is None else new for old, new in zip(home, cells, strict=True)]
+    for name, rows in found.items():
+        for label, cells in rows:
+            title = name if len(rows) == 1 else f"{name} · {label}"
+            yield Row(title, _shown(cells, columns), (False,) * len(columns), baseline=True)
+
+
+def _agree(one: float | None, other: float | None) -> bool:
+    if one is None or other is None:
+        return True
+    return math.isclose(one, other, rel_tol=1e-6) or not (math.isfinite(one) or math.isfinite(other))
 
 
 def _values(score: ScoreView, metrics: Mapping[str, float], columns: Sequence[Column]) -> list[float | None]:

@@ -165,6 +165,7 @@ def test_without_weights_each_says_where_to_put_them(weights: Path, tmp_path: Pa
     metrics = {"psnr": PSNR, "fd-dinov2": FD_DINOV2, "fd-clip": FD_CLIP}
     scores = evaluate(Passes(0.1), data([sample(1), sample(2)]), metrics)
     assert set(scores.not_measured) == {"fd-dinov2", "fd-clip"}
+    assert str(weights / DINOV2.hub) in scores.not_measured["fd-dinov2"]
     with pytest.raises(MuseError) as caught:
         evaluate(Passes(0.1), data([sample(1)]), {"fd-clip": FD_CLIP}, required=["fd-clip"])
     assert caught.value.hint == f"put open_clip_model.safetensors into {weights / CLIP.hub}"

@@ -159,6 +159,21 @@ def test_metrics_measured_alike_share_a_column_though_their_protocols_differ_els
     assert {ruler.fingerprint for ruler in table.rulers} == {"a" * 12, "b" * 12}
 
 
+def test_a_baseline_that_differs_from_run_to_run_has_a_row_for_each(make_run: MakeRun) -> None:
+    told = [{"chance": {"top1": 0.1}, "untouched encoder": {"top1": share}} for share in (0.3, 0.4)]
+    runs = [
+        read_run(make_run(f"run{k}", stage=k + 1, results={"eval": scores({"top1": 0.5}, "a" * 12, baselines=one)}))
+        for k, one in enumerate(told)
+    ]
+    (table,) = score_tables(runs)
+    rows = {row.name: row.cells for row in table.rows if row.baseline}
+    assert rows == {
+        "chance": ("10.0 %",),
+        "untouched encoder · Stage 1 · topology": ("30.0 %",),
+        "untouched encoder · Stage 2 · semantics": ("40.0 %",),
+    }
+
+
 def test_scores_without_a_fingerprint_share_a_column_with_nothing(make_run: MakeRun) -> None:
     bare = {"command": "eval", "metrics": {"psnr": 20.0}, "protocol": {"images": 5}}
     folder = make_run(results={"eval": bare, "eval-other": bare})
