@@ -19,7 +19,7 @@ def recompute(network: MuseNetwork) -> None:
 
 def _stages(decoder: nn.Module) -> Iterator[nn.Module]:
     for stage in decoder.up_blocks:  # type: ignore[union-attr]
-        yield from stage  # type: ignore[misc]
+        yield from stage
 
 
 def _recompute(layer: nn.Module) -> None:

@@ -1,5 +1,7 @@
 """What processes tell each other beside gradients."""
 
+from typing import Any
+
 import torch
 import torch.distributed as dist
 
@@ -11,7 +13,8 @@ class Sharing:
 
     def __init__(self) -> None:
         several = process_count() > 1
-        self._group = dist.new_group(backend="gloo") if several and dist.get_backend() != "gloo" else None
+        separate = several and dist.get_backend() != "gloo"
+        self._group: Any = dist.new_group(backend="gloo") if separate else None
 
     def any(self, flag: bool) -> bool:
         """Say whether a flag is up in any process; all of them have to ask."""

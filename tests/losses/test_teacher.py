@@ -151,7 +151,8 @@ def as_the_whole_network_says(network: DINOv3ViTModel, pixels: Tensor) -> Tensor
     with torch.no_grad():
         attentions = eager(imagenet_normalize(pixels), output_attentions=True).attentions
     patches = attentions[-1][..., 4:, 4:].mean(1)
-    return patches / patches.sum(-1, keepdim=True)
+    among: Tensor = patches / patches.sum(-1, keepdim=True)
+    return among
 
 
 # F1: the public code computes all maps, and a last layer of which only the map is used.

@@ -154,8 +154,8 @@ def test_where_a_look_has_to_be_waited_for_weights_stay_as_they_were_until_there
 def test_a_discriminator_that_is_not_finite_is_not_saved(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     turn = Adversary.turn
 
-    def broken(self: Adversary, real: Tensor, fake: Tensor) -> dict[str, Tensor]:
-        return {**turn(self, real, fake), "discriminator": torch.tensor(math.nan)}
+    def broken(self: Adversary, real: Tensor, fake: Tensor, share: float) -> dict[str, Tensor]:
+        return {**turn(self, real, fake, share), "discriminator": torch.tensor(math.nan)}
 
     monkeypatch.setattr(Adversary, "turn", broken)
     with pytest.raises(MuseError, match="the discriminator is not finite") as caught:
