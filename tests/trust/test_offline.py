@@ -45,7 +45,7 @@ COMMANDS = [
     ["eval", "tiny", "--data", "demo:val:8", "--metric", "psnr"],
     ["zeroshot", "tiny", "--data", "demo:val:8"],
     ["probe", "knn", "tiny", "--data", "demo:train:24", "--val-data", "demo:val:8", "--k", "5"],
-    ["segment", "tiny", "--data", "demo:train:8", "--val-data", "demo:val:8", "--epochs", "1"],
+    ["segment", "tiny", "--data", "demo:train:8", "--val-data", "demo:val:8", "--epochs", "1", "--classes", "98"],
     ["compare", "tiny", "--measure", "zeroshot", "--limit", "8"],
     ["infer", "photo.png", "--checkpoint", "tiny"],
     ["attn-viz", "photo.png", "--checkpoint", "tiny", "--teacher"],

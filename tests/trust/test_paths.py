@@ -114,10 +114,12 @@ def test_masks_stay_in_their_folder(muse: Muse, nothing_leaves: list[str]) -> No
 
 
 def test_contact_sheets_and_scores_go_where_they_are_told(muse: Muse, nothing_leaves: list[str]) -> None:
-    nothing_leaves += ["sheet.png", "scores.json"]
+    nothing_leaves += ["sheet.png", "scores.json", "pairs/"]
     assert muse("inspect", "shards", "--deep", "--sample", "9", "--out", "sheet.png").code in (0, ExitCode.PROBLEMS)
-    assert muse("eval", "tiny", "--data", "shards", "--out", "scores.json").code == 0
+    told = ("--metric", "psnr", "--out", "scores.json", "--save-images", "pairs")
+    assert muse("eval", "tiny", "--data", "shards", *told).code == 0
     assert Path("sheet.png").is_file()
+    assert len(list(Path("pairs", "original").iterdir())) == KEYS
 
 
 def test_reconstructions_are_named_by_files_and_not_by_what_is_in_them(muse: Muse, nothing_leaves: list[str]) -> None:
