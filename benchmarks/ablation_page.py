@@ -306,8 +306,8 @@ def page(results: Results, conflict: Conflicts, raw: Mapping[str, float], scale:
         "",
         interference(conflict, ("stress", "stress-joint")),
         "",
-        "Gradients that pull apart need not cost anything, and a loud loss can crowd out a quiet one at right angles: what "
-        "it costs is the comparison with `joint` and `stress-joint` above.",
+        "Gradients that pull apart need not cost anything, and a loud loss can crowd out a quiet one at right angles: "
+        "what it costs is the comparison with `joint` and `stress-joint` above.",
         "",
         versions(),
         "",
