@@ -6,10 +6,12 @@ from pathlib import Path
 
 from muse_core.inspection.checkpoints import inspect_checkpoint
 from muse_core.inspection.findings import Inspection
+from muse_core.inspection.latents import inspect_latents
 from muse_core.inspection.runs import inspect_run
 from muse_core.inspection.shards import inspect_shards
 from muse_core.inspection.weights import inspect_weights
 from muse_core.model.export import is_export
+from muse_core.model.latent_stats import STATS_NAME
 from muse_core.model.released import released_file
 from muse_core.progress import Progress
 from muse_core.runs import find_run, is_run
@@ -22,7 +24,7 @@ def inspect(
 
     Args:
         where: what to look at: a run; a checkpoint folder of ours; an exported tokenizer or a checkpoint of the public
-            code, as a file or the folder that holds it; anything else is read as shards.
+            code, as a file or the folder that holds it; a folder of latents; anything else is read as shards.
         deep: of shards, decode every picture.
         readers: of shards, say whether so many ranks x workers can be fed.
         progress: told of every shard.
@@ -40,4 +42,6 @@ def inspect(
         return inspect_checkpoint(holder)
     if is_export(holder) or released_file(path):
         return inspect_weights(holder if is_export(holder) else path)
+    if (path / STATS_NAME).is_file():
+        return inspect_latents(path)
     return inspect_shards(str(where), deep=deep, readers=readers, progress=progress)

@@ -26,6 +26,20 @@ def test_each_is_written_whole_whatever_its_ratio(tmp_path: Path) -> None:
     assert report.stats.count == sum(part.stats.count for part in alone)
 
 
+def test_they_are_inspected_as_latents(muse: Muse, tmp_path: Path) -> None:
+    folder = write_latents(LatentJob("demo:val:3", "tiny", SIZE), tmp_path / "l").folder
+    ended = muse("inspect", str(folder), "--json")
+    assert ended.code == 0, ended.err
+    assert (ended.json["kind"], ended.json["samples"], ended.json["shards"]) == ("latents", 3, 1)
+    tar = folder / "000000.tar"
+    content = bytearray(tar.read_bytes())
+    content[2000] ^= 1
+    tar.write_bytes(bytes(content))
+    ended = muse("inspect", str(folder))
+    assert ended.code == 8
+    assert "checksum differs from the index" in ended.err
+
+
 def test_several_words_are_refused_with_the_one_that_means_them(muse: Muse, tmp_path: Path) -> None:
     ended = muse("infer", "a", "demo:val:3", "--checkpoint", "tiny", "--latents", str(tmp_path / "l"))
     assert ended.code == 2
