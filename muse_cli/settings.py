@@ -73,9 +73,11 @@ def resolve_as(
 
 def train_preset(partial: Mapping[str, Any]) -> Mapping[str, Any]:
     """Pick the recipe of the size and stage that the other layers ask for."""
-    run = partial.get("run", {})
+    run = partial.get("run")
+    run = run if isinstance(run, Mapping) else {}  # what it is instead is refused with all else
     defaults = TrainSettings().run
     size, stage = run.get("size", defaults.size), run.get("stage", defaults.stage)
     recipe = run.get("recipe", defaults.recipe)
     # A size, stage or recipe that does not exist is refused, with its origin, when the settings are checked.
-    return preset(size, stage, recipe) if size in SIZES and stage in STAGES and recipe in RECIPES else {}
+    known = size in list(SIZES) and stage in list(STAGES) and recipe in list(RECIPES)  # not hashed: it may be a list
+    return preset(size, stage, recipe) if known else {}

@@ -8,6 +8,13 @@ from muse_core.errors import ExitCode
 from tests.cli.conftest import Muse
 
 
+@pytest.mark.parametrize("text", ["run:", "run: 3", "run: {size: [1]}", "run: {stage: {a: b}}"])
+def test_a_section_of_another_kind_is_a_problem_of_the_file(muse: Muse, text: str) -> None:
+    Path("odd.yaml").write_text(text)
+    ended = muse("config", "check", "odd.yaml", "--json")
+    assert (ended.code, len(ended.json["problems"])) == (ExitCode.PROBLEMS, 1)
+
+
 def test_a_value_set_in_all_four_layers_shows_the_winner_and_its_origin(
     muse: Muse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -21,7 +21,7 @@ PROBE = ProbeSpec(help="How odd.", target="odd{0}:measure", settings="odd{0}:Set
 ENTRIES = "[muse.probes]\nodd{0} = odd{0}:PROBE\n\n[muse.commands]\nodd{0} = odd{0}:PROBE\n"
 METADATA = "Metadata-Version: 2.1\nName: odd{0}\nVersion: 1.0\n"
 DECLARATIONS = (
-    "PROBE = None", "PROBE = 3", "raise SystemExit(3)", "raise KeyboardInterrupt", "import nowhere", "PROBE = object",
+    "PROBE = None", "PROBE = 3", "raise SystemExit(3)", "import nowhere", "PROBE = object",
     "class P:\n    help = target = None\n    api = 1\nPROBE = P()", "1 +", "def PROBE(): ...", "PROBE = {}",
     "class P:\n    @property\n    def help(self): raise ValueError\n    target = ''\n    api = 1\nPROBE = P()",
     "class P:\n    help = 'x'\n    target = 'odd'\n    api = 'one'\n    settings = 7\nPROBE = P()",
