@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw
 from muse_core.files import write_atomically
 
 Bytes = NDArray[np.uint8]
-_GOLDEN = 0.618034  # steps of the golden ratio around the colour circle: neighbouring classes look unlike
+_ROOT = 1.2207440846  # x**4 = x + 1: steps of 1/x, 1/x**2, 1/x**3 fill a cube evenly, so that no two colours look alike
 _GAP, _TITLE = 6, 18
 _GREY = (128, 128, 128)
 _COLUMNS = ("image", "named", "truth")
@@ -33,10 +33,8 @@ class Example:
 
 def palette() -> Bytes:
     """Return a colour for each of 256 values, (256, 3); 255, which is ignored, is grey."""
-    colours = [
-        colorsys.hsv_to_rgb((index * _GOLDEN) % 1.0, 0.55 + 0.4 * (index % 2), 0.95 - 0.3 * (index % 3 == 2))
-        for index in range(255)
-    ]
+    steps = [[index / _ROOT**power % 1.0 for power in (1, 2, 3)] for index in range(255)]
+    colours = [colorsys.hsv_to_rgb(hue, 0.35 + 0.65 * much, 1 - 0.55 * dark) for hue, much, dark in steps]
     return np.array([*(tuple(round(255 * part) for part in colour) for colour in colours), _GREY], dtype=np.uint8)
 
 

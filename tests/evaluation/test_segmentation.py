@@ -14,6 +14,7 @@ from torchmetrics import JaccardIndex
 from muse_core.data.sample import Sample
 from muse_core.errors import ExitCode, MuseError
 from muse_core.evaluation import patches
+from muse_core.evaluation.maskpictures import palette
 from muse_core.evaluation.overlap import ImageOverlaps, PixelConfusion, ade20k_labels
 from muse_core.evaluation.patches import store_patches
 from muse_core.evaluation.reading import EvalData, Tally
@@ -278,6 +279,13 @@ def test_the_spread_of_the_mean_is_that_of_drawing_the_images_again() -> None:
     # A share p of images is all right, so hits are p, and the union is 2 - p: the deviation follows from p's own.
     expected = 2 / 1.5**2 * (0.5 * 0.5 / 40) ** 0.5
     assert unlike.standard_error() == pytest.approx(expected, rel=0.2)
+
+
+def test_no_two_of_150_classes_have_colours_that_look_alike() -> None:
+    colours = torch.from_numpy(palette()[:151].astype(np.float64))
+    apart = torch.cdist(colours, colours, p=1) + 1000 * torch.eye(151)
+    assert float(apart.min()) > 25
+    assert float(apart[0].min()) > 60  # what is no thing, around all the others
 
 
 def test_masks_and_a_strip_are_written(tmp_path: Path) -> None:
