@@ -232,9 +232,9 @@ class FollowerFolder(RunFolder):
     def cut_metrics(self, step: int) -> None:
         """Leave it to the first process."""
 
-    def fail(self, error: BaseException) -> None:
-        """Record why this process failed, unless another one failed before."""
-        if self.status.state != "failed":
+    def fail(self, error: BaseException, *, overrule: bool = False) -> None:
+        """Record why this process failed, unless another one failed before or this `overrule`s it."""
+        if overrule or self.status.state != "failed":
             super()._write_status(_failed(self.status, error))
 
     def log(self, text: str, rank: int = 0) -> None:

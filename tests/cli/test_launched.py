@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from torch import Tensor
 
 from muse_cli import joining, worker
 from muse_cli.launch import free_port
@@ -144,13 +145,18 @@ class Two:
         return tuple(process.exitcode for process in self.processes)
 
 
+def spoil(prediction: Tensor, target: Tensor, kind: str) -> Tensor:
+    """A pixel loss that is not finite."""
+    return prediction.sum() * math.nan
+
+
 def as_rank(rank: int, port: int, folder: str, arguments: tuple[str, ...], spoilt: bool) -> None:
     """Run the command in a process of its own as srun would start it."""
     os.environ.update(launcher(rank, port), OMP_NUM_THREADS="1", CUDA_VISIBLE_DEVICES="")
     if spoilt:
         from muse_core.training import objective
 
-        objective.pixel_loss = lambda prediction, target, kind: prediction.sum() * math.nan  # type: ignore[assignment]
+        vars(objective)["pixel_loss"] = spoil
     with (
         Path(folder, f"out-{rank}").open("w") as stdout,
         Path(folder, f"err-{rank}").open("w") as stderr,
@@ -225,6 +231,18 @@ def test_what_goes_wrong_in_one_process_is_what_every_process_ends_with(
     status = RunFolder(tmp_path / "run").status
     assert (status.state, status.exit_code) == ("failed", ExitCode.STOPPED)
     assert "the loss is not finite" in str(status.error)
+
+
+@pytest.mark.slow
+def test_when_the_first_process_dies_the_others_say_so(two: Start, config: Path, tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    endless = ("--steps", "100000", "--save-every", "1", "--keep", "1")
+    running = two("train", "--config", str(config), "--out", str(path), *endless)
+    run = wait_for_step(path, running, 2)
+    running.processes[0].kill()
+    assert running.codes(60.0) == (-9, ExitCode.STOPPED)
+    assert "another process of this run has ended without a word" in running.said(1, "err")
+    assert (run.status.state, run.status.exit_code) == ("failed", ExitCode.STOPPED)
 
 
 @pytest.mark.slow
