@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PLUGINS := $(wildcard plugins/*/)
 
-.PHONY: demo test check format clean
+.PHONY: demo test check faults fuzz format clean
 
 demo: $(STAMP)
 	$(BIN)/muse demo
@@ -19,6 +19,16 @@ check: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+# Both write what they saw into docs/faults.md; for less, see `python -m tests.faults -h` and `python -m tests.fuzz -h`.
+faults: $(STAMP)
+	$(BIN)/python -m tests.faults --write
+
+CASES ?= 2000
+SEED ?= 0
+
+fuzz: $(STAMP)
+	$(BIN)/python -m tests.fuzz --cases $(CASES) --seed $(SEED) --write
 
 format: $(STAMP)
 	$(BIN)/ruff format .
