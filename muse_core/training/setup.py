@@ -8,6 +8,8 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
+from torch import nn
+from torch.optim import Optimizer
 
 from muse_core.data.loader import Batches, eval_batches
 from muse_core.data.source import open_source
@@ -204,10 +206,7 @@ def build_run(
     division = division_of(network, settings)
     freeze(network, division)
     dtype = torch.float64 if settings.training.precision == "fp64" else torch.float32
-    network.to(accelerator.device, dtype)
-    network.decoder.to(memory_format=torch.channels_last)  # convolutions want it, and so do norms over channels
-    if settings.training.checkpointing:
-        recompute(network)
+    _place(network, accelerator.device, dtype, settings)
     train_encoder = "encoder" in STAGES[settings.run.stage].trained
     lowered = lowered_of(settings, accelerator.mixed_precision)
     trainee = Trainee(
@@ -225,7 +224,6 @@ def build_run(
     if resumed:
         refuse_other_judges(resumed, state, frozen)
     weights = named(trainee.named_parameters())
-    optim = settings.optim
     watch = Watch(str(folder.path), accelerator.device, at_once=accelerator.device.type == "cpu")
     run = Run(
         identity=_identity(settings, encoder_trained, frozen),
@@ -234,15 +232,8 @@ def build_run(
         trainee=accelerator.prepare(trainee),
         objective=build_objective(settings, judges, accelerator.process_index, accelerator.num_processes, lowered),
         weights=weights,
-        optimizer=build_optimizer(
-            weights,
-            lr=optim.lr,
-            encoder_lr_scale=optim.encoder_lr_scale,
-            weight_decay=optim.weight_decay,
-            betas=(optim.beta1, optim.beta2),
-            spoilt=None if watch.at_once else watch.spoilt,
-        ),
-        average=Average(weights, optim.average_decay),
+        optimizer=_optimizer(settings, weights, watch),
+        average=Average(weights, settings.optim.average_decay),
         adversary=_adversary(settings, accelerator, dtype),
         batches=iter(_batches(settings, accelerator, cursor)),
         validation=_validation(settings, accelerator.device, dtype) if accelerator.is_main_process else None,
@@ -259,6 +250,26 @@ def build_run(
     if settings.training.compile:
         compile_parts(network, judges)
     return run
+
+
+def _place(network: MuseNetwork, device: torch.device, dtype: torch.dtype, settings: TrainSettings) -> None:
+    """Put a network where and as it is to compute."""
+    network.to(device, dtype)
+    network.decoder.to(memory_format=torch.channels_last)  # convolutions want it, and so do norms over channels
+    if settings.training.checkpointing:
+        recompute(network)
+
+
+def _optimizer(settings: TrainSettings, weights: Mapping[str, nn.Parameter], watch: Watch) -> Optimizer:
+    optim = settings.optim
+    return build_optimizer(
+        weights,
+        lr=optim.lr,
+        encoder_lr_scale=optim.encoder_lr_scale,
+        weight_decay=optim.weight_decay,
+        betas=(optim.beta1, optim.beta2),
+        spoilt=None if watch.at_once else watch.spoilt,
+    )
 
 
 def _identity(settings: TrainSettings, encoder_trained: bool, frozen: Mapping[str, str]) -> Identity:
