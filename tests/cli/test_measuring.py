@@ -33,10 +33,14 @@ def one_thread() -> Iterator[None]:
 EVAL = ("eval", "--data", "demo:val:9", "--metric", "psnr", "--metric", "fd-tiny-clip", "--json")
 PROBE = ("probe", "knn", "--data", "demo:train:41", "--val-data", "demo:val:21", "--k", "3", "--json")
 
+TOPOLOGY = ("probe", "topology", "--val-data", "demo:val:70", "--json")
+ZEROSHOT = ("zeroshot", "--data", "demo:val:21", "--batch-size", "4", "--json")
+SEGMENT = ("segment", "--data", "demo:train:300", "--val-data", "demo:val:9", "--epochs", "1", "--json")
+
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("one_thread")
-@pytest.mark.parametrize("command", [EVAL, PROBE])
+@pytest.mark.parametrize("command", [EVAL, PROBE, TOPOLOGY, ZEROSHOT, SEGMENT])
 def test_two_processes_print_what_one_prints(muse: Muse, shell: Muse, run: Path, command: tuple[str, ...]) -> None:
     one = muse(*command, "--devices", "cpu")
     two = shell(*command, "--devices", "cpu:2", MUSE_CACHE="another", OMP_NUM_THREADS="1")
@@ -44,6 +48,12 @@ def test_two_processes_print_what_one_prints(muse: Muse, shell: Muse, run: Path,
     assert two.json["counts"] == one.json["counts"]
     assert two.json["metrics"] == pytest.approx(one.json["metrics"], abs=1e-6, rel=1e-6)
     assert two.json["protocol"] == one.json["protocol"]
+
+
+@pytest.mark.slow
+def test_gradients_are_compared_by_one_process_and_several_are_told_so(shell: Muse, run: Path) -> None:
+    ended = shell("probe", "conflict", "--val-data", "demo:val:8", "--devices", "cpu:2", "--json")
+    assert (ended.code, ended.json["hint"]) == (ExitCode.USAGE, "--devices cpu, or one GPU")
 
 
 @pytest.mark.slow
