@@ -7,7 +7,11 @@ from tests.faults.scene import Scene
 from tests.faults.table import tried
 from tests.faults.trial import Fault
 
-TRIED = ("disk full while a checkpoint is saved", "two runs told to write one folder")
+TRIED = (
+    "SIGKILL of a reader process",
+    "disk full while a checkpoint is saved",
+    "two runs told to write one folder",
+)
 
 
 @pytest.fixture(scope="module")
