@@ -94,7 +94,6 @@ def test_muse_reads_them_and_counts_no_damage(shards: Path) -> None:
 
 
 def test_hugging_face_datasets_reads_them(shards: Path, tmp_path: Path) -> None:
-    datasets = pytest.importorskip("datasets")
     data = datasets.load_dataset(
         "webdataset", data_files=str(shards / "*.tar"), split="train", streaming=True, cache_dir=str(tmp_path)
     )
