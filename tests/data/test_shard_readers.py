@@ -6,6 +6,7 @@ import subprocess
 import tarfile
 from pathlib import Path
 
+import datasets
 import pytest
 import webdataset
 

@@ -36,8 +36,8 @@ def test_the_same_seed_gives_the_same_damage_and_damage_is_never_nothing() -> No
         one, other = (damaged(content, np.random.default_rng(case)) for _ in range(2))
         assert one == other != content
         document = {"a": [1, {"b": 2}], "c": "x"}
-        one, other = (repr(wrong(document, np.random.default_rng(case))) for _ in range(2))
-        assert one == other
+        said, again = (repr(wrong(document, np.random.default_rng(case))) for _ in range(2))
+        assert said == again
     assert document == {"a": [1, {"b": 2}], "c": "x"}
     assert all(damage(b"", np.random.default_rng(0)) is not None for damage in DAMAGES)
 
