@@ -152,7 +152,8 @@ def test_a_file_of_stage_1_has_no_captions(tmp_path: Path) -> None:
     tokenizer = load_tokenizer(write_released(tmp_path, without("semantic_projector.", "logit_scale", "dino_teacher")))
     assert tokenizer.info.name == "muse-released-stage1"
     assert not isinstance(tokenizer, Aligns)
-    assert torch.equal(tokenizer.encode(IMAGES).z, encoded())
+    # Encoding holds no attention as a whole, connecting does: the last digits differ.
+    torch.testing.assert_close(tokenizer.encode(IMAGES).z, encoded(), rtol=0, atol=1e-5)
     assert all(weight.isfinite().all() for weight in tokenizer.network.state_dict().values())
 
 

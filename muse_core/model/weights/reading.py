@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
@@ -204,4 +205,10 @@ def take(source: LazyTensors, rename: Rename, wanted: Iterable[str] | None = Non
 
 
 def _copy(tensor: Tensor) -> Tensor:
-    return tensor.to(torch.float32, copy=True).contiguous()
+    if tensor.dtype != torch.float32:
+        return tensor.to(torch.float32).contiguous()
+    # By numpy, in one thread: memory sets the pace of a copy, and threads that wait for each other cost more than it.
+    # Into torch's own memory, whose alignment is always the same: last digits of what is computed depend on that.
+    copied = torch.empty(tensor.shape)
+    np.copyto(copied.numpy(), tensor.detach().numpy())
+    return copied
