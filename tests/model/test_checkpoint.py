@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -141,10 +142,18 @@ def test_a_state_that_cannot_be_is_refused_before_anything_is_built(
     assert "is not the state of a muse checkpoint" in refusal(folder).what
 
 
-def test_a_disk_that_is_full_is_said_to_be(tmp_path: Path) -> None:
+def test_a_disk_that_refuses_is_said_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(OSError, match="No such file") as refused:
+        write_tensors({"x": torch.zeros(10)}, tmp_path / "nowhere" / "x.safetensors")
+    assert refused.value.errno == errno.ENOENT
+
+    def full(*_: object) -> None:  # in the library's words; a device such as /dev/full would be replaced by a file
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr("muse_core.model.checkpoint.save_file", full)
     with pytest.raises(OSError, match="No space left on device") as refused:
-        write_tensors({"x": torch.zeros(10)}, Path("/dev/full"))
-    assert (refused.value.errno, refused.value.filename) == (errno.ENOSPC, "/dev/full")
+        write_tensors({"x": torch.zeros(10)}, tmp_path / "x.safetensors")
+    assert (refused.value.errno, refused.value.filename) == (errno.ENOSPC, str(tmp_path / "x.safetensors"))
 
 
 def test_c12_nothing_in_a_checkpoint_has_to_be_unpickled(checkpoints: dict[int, Path]) -> None:

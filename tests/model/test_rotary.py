@@ -80,7 +80,9 @@ def test_attention_over_equal_tokens_moves_with_the_query() -> None:
     grid, topology = (8, 8), Topology(32, heads=2)
     rotary = axial_rotary(grid, 16, CPU)
     tokens = torch.randn(32).expand(1, 64, 32).clone()
-    logs = topology(tokens, rotary).log()[0].unflatten(-1, grid).unflatten(1, grid)  # heads, query h w, key h w
+    attention = topology(tokens, rotary).map
+    assert attention is not None
+    logs = attention.log()[0].unflatten(-1, grid).unflatten(1, grid)  # heads, query h w, key h w
     ratio = logs[:, 2, 2, 1:5, 1:5] - logs[:, 2, 2, 2:3, 2:3]
     moved = logs[:, 4, 5, 3:7, 4:8] - logs[:, 4, 5, 4:5, 5:6]
     torch.testing.assert_close(ratio, moved, atol=1e-4, rtol=1e-4)
