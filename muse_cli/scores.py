@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 def give(scores: "Scores", where: str, target: Path | None) -> None:
     """Print scores, and write them to `target` or into the run that `where` belongs to."""
     path = target or result_path(scores, where)
+    document = scores.to_json() if path is None else scores.save(path)
     if path is not None:
-        pictures = scores.save(path)
         out.say(f"written to {path}")
-        for picture in pictures:
-            out.say(f"drawn in {picture}")
+        for picture in document.get("pictures", {}).values():
+            out.say(f"drawn in {path.with_name(picture)}")
     elif scores.pictures:
         out.say("--out FILE.json keeps the scores, and draws a picture beside them")
-    out.result(scores.to_json(), in_words(scores))
+    out.result(document, in_words(scores))
 
 
 def result_path(scores: "Scores", where: str) -> Path | None:

@@ -4,6 +4,7 @@ Letters: B images, H x W pixels.
 """
 
 from functools import lru_cache
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -21,7 +22,7 @@ def make_lpips(context: MetricContext) -> Metric:
     Raises:
         NotMeasuredError: the weights of VGG16 or of LPIPS are not on this machine.
     """
-    network, name = _load(context.device)
+    network, name = _load(find_weights(VGG16), find_weights(LPIPS_HEADS), context.device)
 
     @torch.no_grad()
     def compare(original: Tensor, reconstruction: Tensor) -> Tensor:
@@ -31,7 +32,6 @@ def make_lpips(context: MetricContext) -> Metric:
 
 
 @lru_cache(maxsize=2)
-def _load(device: str) -> tuple[LPIPS, str]:
-    vgg, heads = find_weights(VGG16), find_weights(LPIPS_HEADS)
+def _load(vgg: Path, heads: Path, device: str) -> tuple[LPIPS, str]:
     network = LPIPS.from_states(read_weights(vgg), read_weights(heads))
     return network.to(device), f"vgg16 {sha256(vgg)[:12]}, lpips {sha256(heads)[:12]}"

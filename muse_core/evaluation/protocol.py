@@ -91,7 +91,7 @@ class Scores:
     checkpoint: Mapping[str, str | int | None] | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Return what `--json` prints. A number that is not finite becomes null: JSON has no infinity."""
+        """Return them as a JSON document. A number that is not finite becomes null: JSON has no infinity."""
         document = {
             "command": self.command,
             "muse": __version__,
@@ -110,16 +110,20 @@ class Scores:
         }
         return {key: _plain(value) for key, value in document.items()}
 
-    def save(self, path: Path) -> list[Path]:
-        """Write `to_json()` to a file, complete or not at all, and the pictures beside it; return where those are."""
+    def save(self, path: Path) -> dict[str, Any]:
+        """Write the scores to a file, complete or not at all, and the pictures beside it.
+
+        Returns:
+            What the file holds: `to_json()`, and under "pictures" the names of those files.
+        """
         main = self.command.replace(" ", "-")
-        files = {name: path.stem if name == main else f"{path.stem}-{name}" for name in self.pictures}
-        places = {name: path.with_name(f"{stem}.png") for name, stem in files.items()}
-        for name, place in places.items():
-            write_atomically(place, self.pictures[name])
-        told = {"pictures": {name: place.name for name, place in places.items()}} if places else {}
-        write_json(path, {**self.to_json(), **told})
-        return list(places.values())
+        stems = {name: path.stem if name == main else f"{path.stem}-{name}" for name in self.pictures}
+        files = {name: f"{stem}.png" for name, stem in stems.items()}
+        for name, file in files.items():
+            write_atomically(path.with_name(file), self.pictures[name])
+        document = {**self.to_json(), **({"pictures": files} if files else {})}
+        write_json(path, document)
+        return document
 
 
 def errors_of_shares(shares: Mapping[str, float], count: int) -> dict[str, float]:

@@ -41,4 +41,4 @@ def test_numbers_with_and_without_an_error_share_a_table() -> None:
 def test_pictures_lie_beside_the_scores(tmp_path: Path) -> None:
     give(SCORES, "nowhere", tmp_path / "out" / "x.json")
     assert (tmp_path / "out" / "x.json").exists()
-    assert (tmp_path / "out" / "probe-x.png").read_bytes() == b"a picture"
+    assert (tmp_path / "out" / "x.png").read_bytes() == b"a picture"

@@ -96,6 +96,8 @@ def say_into(said: Path) -> None:
 
 def _command(arguments: list[str], said: Path, before: Callable[[], None] | None) -> None:
     say_into(said)
+    # A process from a fork server would start its readers from one more such server, as no command of a user does.
+    multiprocessing.set_start_method("fork", force=True)
     if before is not None:
         before()
     sys.exit(main(arguments))

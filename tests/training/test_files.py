@@ -26,7 +26,15 @@ def test_a_run_writes_exactly_these_files(three_stages: Mapping[int, RunSummary]
         files = {str(path.relative_to(summary.folder)) for path in summary.folder.rglob("*") if path.is_file()}
         kinds = ("average.safetensors", "model.safetensors", "state.json", "training.safetensors")
         steps = {f"checkpoints/step-000000{step}/{kind}" for step in (2, 4) for kind in kinds}
-        rest = {"config.yaml", "origins.json", "environment.json", "status.json", "metrics.jsonl", "checkpoints/last"}
+        rest = {
+            ".held",
+            "config.yaml",
+            "origins.json",
+            "environment.json",
+            "status.json",
+            "metrics.jsonl",
+            "checkpoints/last",
+        }
         assert files == steps | rest | {"samples/step-0000004.png"}
 
 
