@@ -1,7 +1,8 @@
 """How long work tells what it is doing, without knowing who listens."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from typing import Protocol
 
 
@@ -42,3 +43,25 @@ class Silent:
     def track(self, what: str, total: int) -> Iterator[Tracker]:
         """Begin a piece of work without telling."""
         yield _NoTracker()
+
+
+@dataclass(frozen=True)
+class Logged:
+    """Progress of which every line is also kept, by `log`."""
+
+    inner: Progress
+    log: Callable[[str], None]
+
+    def say(self, text: str) -> None:
+        """Tell a line and log it."""
+        self.log(text)
+        self.inner.say(text)
+
+    def warn(self, text: str) -> None:
+        """Tell a warning and log it."""
+        self.log(f"warning: {text}")
+        self.inner.warn(text)
+
+    def track(self, what: str, total: int) -> AbstractContextManager[Tracker]:
+        """Pass a piece of work on; its ticks are not logged."""
+        return self.inner.track(what, total)

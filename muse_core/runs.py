@@ -23,7 +23,6 @@ from muse_core.errors import ExitCode, MuseError, explained
 from muse_core.files import contents, free_name, held, read_json, write_atomically, write_json, written_aside
 from muse_core.interrupts import Terminated as Terminated
 from muse_core.machine import environment, without_secrets
-from muse_core.progress import Progress, Tracker
 from muse_core.records import read_records
 
 State = Literal["running", "finished", "failed", "interrupted"]
@@ -291,10 +290,17 @@ def is_checkpoint(path: Path) -> bool:
 
 
 def list_runs(where: Path | None = None) -> list[RunFolder]:
-    """List the runs in a folder, up to two levels deep, the one updated last first."""
+    """List the runs in a folder, up to two levels deep, the one updated last first, unreadable ones at the end."""
     root = where or runs_dir()
     found = {status.parent for pattern in ("*/status.json", "*/*/status.json") for status in root.glob(pattern)}
-    return sorted(map(RunFolder, found), key=lambda run: (run.status.updated, str(run.path)), reverse=True)
+    return sorted(map(RunFolder, found), key=lambda run: (_updated(run), str(run.path)), reverse=True)
+
+
+def _updated(run: RunFolder) -> str:
+    try:
+        return run.status.updated or ""
+    except MuseError:
+        return ""  # whoever needs this run's status is told; the others can still be found
 
 
 def newest_finished(where: Path | None = None, stage: int | None = None, size: str | None = None) -> RunFolder | None:
@@ -372,26 +378,3 @@ def _last_of(run: RunFolder) -> Path:
     if checkpoint is None:
         raise MuseError(f"{run.path} has no checkpoint yet (it is {run.status.state} at step {run.status.step})")
     return checkpoint
-
-
-@dataclass(frozen=True)
-class Logged:
-    """Progress that is also written to the run's log."""
-
-    inner: Progress
-    run: RunFolder
-    rank: int = 0
-
-    def say(self, text: str) -> None:
-        """Tell a line and log it."""
-        self.run.log(text, self.rank)
-        self.inner.say(text)
-
-    def warn(self, text: str) -> None:
-        """Tell a warning and log it."""
-        self.run.log(f"warning: {text}", self.rank)
-        self.inner.warn(text)
-
-    def track(self, what: str, total: int) -> AbstractContextManager[Tracker]:
-        """Pass a piece of work on; its ticks are not logged."""
-        return self.inner.track(what, total)

@@ -23,7 +23,7 @@ ARROWS = {
     "files": {"errors"},
     "registry": {"errors"},
     "machine": {"errors", "muse_core"},
-    "runs": {"errors", "files", "interrupts", "machine", "progress", "records"},
+    "runs": {"errors", "files", "interrupts", "machine", "records"},
     "pictures": {"errors", "files"},
     "settings": BASE,
     "data": BASE | {"offline"},

@@ -14,10 +14,9 @@ from muse_core.errors import ExitCode, MuseError
 from muse_core.files import free_name, read_json, write_atomically, written_aside
 from muse_core.interrupts import Terminated
 from muse_core.machine import without_secrets
-from muse_core.progress import Silent
+from muse_core.progress import Logged, Silent
 from muse_core.runs import (
     FollowerFolder,
-    Logged,
     RunFolder,
     find,
     find_run,
@@ -244,7 +243,7 @@ def test_a_file_system_without_locks_keeps_nobody_out(tmp_path: Path, monkeypatc
 
 def test_what_is_said_is_logged(tmp_path: Path) -> None:
     run = begin(tmp_path / "r")
-    told = Logged(Silent(), run)
+    told = Logged(Silent(), run.log)
     told.say("step 1")
     told.warn("careful")
     assert [line.split(" ", 1)[1] for line in (run.path / "log.txt").read_text().splitlines()] == [

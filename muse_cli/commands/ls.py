@@ -2,11 +2,15 @@
 
 from collections.abc import Callable, Mapping
 from enum import StrEnum
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from muse_cli.output import out, table
+from muse_core.errors import MuseError
+
+if TYPE_CHECKING:
+    from muse_core.runs import RunFolder
 
 Row = dict[str, object]
 
@@ -42,18 +46,19 @@ def runs() -> list[Row]:
     """List runs, the one updated last first."""
     from muse_core.runs import list_runs
 
-    return [
-        {
-            "run": str(run.path),
-            "size": status.size,
-            "stage": status.stage,
-            "state": status.state,
-            "step": f"{status.step}/{status.steps}" if status.steps else status.step,
-            "best": ", ".join(f"{name} {_short(value)}" for name, value in status.details.items()) or None,
-        }
-        for run in list_runs()
-        for status in [run.status]
-    ]
+    return [_run(run) for run in list_runs()]
+
+
+def _run(run: "RunFolder") -> Row:
+    row: Row = {"run": str(run.path), "size": None, "stage": None, "state": "unreadable", "step": None, "best": None}
+    try:
+        status = run.status
+    except MuseError as error:
+        out.warn(f"{error.what}; {error.hint}" if error.hint else error.what)
+        return row
+    best = ", ".join(f"{name} {_short(value)}" for name, value in status.details.items()) or None
+    step = f"{status.step}/{status.steps}" if status.steps else status.step
+    return {**row, "size": status.size, "stage": status.stage, "state": status.state, "step": step, "best": best}
 
 
 def _short(value: object) -> str:

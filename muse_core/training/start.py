@@ -14,8 +14,8 @@ from accelerate.utils import DistributedDataParallelKwargs
 from muse_core.data.loader import is_death_of_reader
 from muse_core.errors import ExitCode, MuseError, explained
 from muse_core.files import free_name, undo_aside
-from muse_core.progress import Progress, Silent
-from muse_core.runs import FollowerFolder, Logged, RunFolder, new_path
+from muse_core.progress import Logged, Progress, Silent
+from muse_core.runs import FollowerFolder, RunFolder, new_path
 from muse_core.settings.train import TrainSettings
 from muse_core.training.loop import train as train_loop
 from muse_core.training.plan import Plan, make_plan
@@ -130,7 +130,7 @@ def _from_itself(settings: TrainSettings) -> TrainSettings:
 
 
 def _train(settings: TrainSettings, folder: RunFolder, progress: Progress, init: Path | None) -> RunSummary:
-    logged = Logged(progress, folder)
+    logged = Logged(progress, folder.log)
     try:
         if settings.training.threads:
             torch.set_num_threads(settings.training.threads)

@@ -28,6 +28,19 @@ def test_runs_tell_how_they_are(muse: Muse) -> None:
     assert "runs/mine" in muse("ls", "runs").out
 
 
+def test_a_run_that_cannot_be_read_does_not_hide_the_others(muse: Muse) -> None:
+    for name in ("mine", "torn"):
+        RunFolder.create(Path("runs") / name, {}, {}, stage=2, size="tiny", steps=10)
+    Path("runs/torn/status.json").write_text('{"state": ')
+    ended = muse("ls", "runs", "--json")
+    assert [(row["run"], row["state"]) for row in ended.json["runs"]] == [
+        ("runs/mine", "running"),
+        ("runs/torn", "unreadable"),
+    ]
+    assert "warning: " in ended.err
+    assert "runs/torn/status.json" in ended.err
+
+
 @pytest.mark.parametrize("kind", ["sizes", "stages", "probes", "metrics", "tokenizers"])
 def test_everything_listable_is_listed(muse: Muse, kind: str) -> None:
     assert muse("ls", kind, "--json").json[kind]
