@@ -146,7 +146,7 @@ class Batches:
         """Samples in a batch of this process."""
         return self.plan.batch_size // self.plan.world
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Generator[Batch]:
         blocks = self.plan.of_workers(self.rank, self.workers)
         parts = _Parts(self, blocks)
         loader: DataLoader[_Part] = DataLoader(

@@ -1,7 +1,7 @@
 """A run in progress: everything the loop touches, and the step-shaped pieces it is made of."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -76,7 +76,7 @@ class Run:
     optimizer: Optimizer
     average: Average
     adversary: Adversary | None
-    batches: Iterator[Batch]
+    batches: Generator[Batch]
     validation: Validation | None
     folder: RunFolder
     accelerator: Accelerator

@@ -1,7 +1,7 @@
 """Begin, resume and finish runs."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -135,7 +135,8 @@ def _train(settings: TrainSettings, folder: RunFolder, progress: Progress, init:
         if settings.training.threads:
             torch.set_num_threads(settings.training.threads)
         run = build_run(settings, folder, logged, new_accelerator(settings), init)
-        done = train_loop(run)
+        with closing(run.batches):  # ends the reader processes, which an error's traceback would keep
+            done = train_loop(run)
     except KeyboardInterrupt as error:
         with suppress(OSError):
             folder.interrupt(error)
