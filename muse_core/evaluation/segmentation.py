@@ -200,7 +200,7 @@ def _measure(
         found = logits(tokenizer, layer, head, look.images, view)
         for index, (key, stored) in enumerate(zip(look.keys, look.masks, strict=True)):
             said = answers(found[index : index + 1], (stored.shape[0], stored.shape[1])).cpu()
-            labels = rule(torch.from_numpy(np.ascontiguousarray(stored)))
+            labels = rule(torch.from_numpy(np.array(stored)))
             confusion.add(labels, said)
             overlaps.add(labels, said)
             places.append(look.positions[index])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 from muse_core.data.decode import RawSample, decode
@@ -50,7 +51,7 @@ def inspect_shards(
     for look in looks:
         whole.merge(look)
     _judge_whole(whole, shards, indexes)
-    facts = _facts(shards, whole, deep)
+    facts = _facts(shards, whole, deep) | {"other_splits": _others(where, split)}
     if readers is not None:
         facts["readers"] = _feeding(readers, [look.samples for look in looks], whole.problems, where)
     return Inspection("shards", where, facts, tuple(_lines(facts)), whole.notes.all(), whole.problems.all())
@@ -165,6 +166,14 @@ def _feeding(readers: int, samples: Sequence[int], problems: Findings, where: st
     }
 
 
+def _others(where: str, split: str) -> list[str]:
+    """Splits of a folder that are left out because one is looked at."""
+    folder = Path(where).expanduser()
+    if not any((folder / split).glob("*.tar")):
+        return []
+    return sorted({str(tar.parent) for tar in folder.glob("*/*.tar") if tar.parent.name != split})
+
+
 def _lines(facts: Mapping[str, Any]) -> Iterator[str]:
     how = "all decoded" if facts["decoded"] else "all opened; --deep decodes them"
     yield f"shards    {facts['shards']:,}, {facts['bytes'] / 2**20:,.1f} MiB"
@@ -184,3 +193,5 @@ def _lines(facts: Mapping[str, Any]) -> Iterator[str]:
         low, high = readers["shards_each"]
         few, many = readers["samples_each"]
         yield f"readers   {readers['asked']} can be fed: {low} to {high} shards, {few:,} to {many:,} samples each"
+    if facts["other_splits"]:
+        yield f"left out  {', '.join(facts['other_splits'])}: muse inspect looks at one split"

@@ -70,6 +70,15 @@ def test_words_for_people_end_in_the_verdict(muse: Muse, shards: Path) -> None:
     assert ended.out.rstrip().endswith("nothing is wrong")
 
 
+def test_one_split_is_looked_at_and_the_others_are_named(muse: Muse, shards: Path, tmp_path: Path) -> None:
+    for split in ("train", "val"):
+        shutil.copytree(shards, tmp_path / "both" / split)
+    ended = muse("inspect", "both")
+    assert f"left out  {Path('both', 'val')}" in ended.out
+    assert muse("inspect", "both", "--json").json["other_splits"] == [str(Path("both", "val"))]
+    assert "left out" not in muse("inspect", str(shards)).out
+
+
 def test_what_is_wrong_is_listed_with_exit_code_8(muse: Muse, shards: Path) -> None:
     path = shards / "000002.tar"
     path.write_bytes(path.read_bytes()[:20_000])
