@@ -101,7 +101,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def full_while_caching(scene: Scene, rng: np.random.Generator) -> Shown | None:
     folder = scene.folder()
-    command = ["probe", "knn", "tiny", "--data", "demo:train", "--val-data", "demo:val", "--limit", "12", "--k", "1"]
+    command = ["probe", "knn", "tiny", "--data", "demo:train:48", "--val-data", "demo:val:12", "--k", "1"]
     size = int(rng.uniform(4096, 12_000)) // 4096 * 4096
     codes, said = in_a_process(partial(_cache, command, folder, size), folder)
     found, expected = (json.loads((folder / name).read_text())["metrics"] for name in ("small.json", "roomy.json"))
