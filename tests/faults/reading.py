@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from muse_core.model.checkpoint import read_state
-from muse_core.runs import RunFolder
+from muse_core.runs import RunFolder, is_run
 from tests.faults.killing import resumed
 from tests.faults.scene import STEPS, Scene, error_in
 from tests.faults.trial import Shown, Trial
@@ -53,6 +53,7 @@ def _strict(damage: Damage, scene: Scene, rng: np.random.Generator) -> Shown | N
     folder = scene.folder()
     shards = _own_shards(scene, folder)
     running = scene.train(folder, shards=shards)
+    running.wait_for(lambda: is_run(running.run.path))
     running.wait_for_steps(int(rng.integers(0, STEPS // 2)))
     victim = shards / f"{rng.integers(4):06d}.tar"
     content = victim.read_bytes()
@@ -68,6 +69,7 @@ def _tolerant(damage: Damage, scene: Scene, rng: np.random.Generator) -> Shown |
     folder = scene.folder()
     shards = _own_shards(scene, folder)
     running = scene.train(folder, *TOLERANT, shards=shards)
+    running.wait_for(lambda: is_run(running.run.path))
     running.wait_for_steps(int(rng.integers(0, STEPS // 2)))
     damage(shards / f"{rng.integers(4):06d}.tar", rng)
     code = running.code()
