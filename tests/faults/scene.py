@@ -2,8 +2,11 @@
 
 import os
 import re
+import shutil
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -49,6 +52,14 @@ class Scene:
         path.mkdir(parents=True)
         self._made.append(path)
         return path
+
+    @contextmanager
+    def cleared(self) -> Iterator[None]:
+        """Remove what a trial leaves unless it raises: a hundred runs would fill a disk in memory."""
+        before = len(self._made)
+        yield
+        for path in self._made[before:]:
+            shutil.rmtree(path)
 
     @property
     def shards(self) -> Path:
@@ -112,7 +123,7 @@ class Scene:
 
 @cache
 def _whole(scene: Scene, more: tuple[str, ...]) -> Path:
-    folder = scene.folder()
+    folder = Path(tempfile.mkdtemp(prefix="whole-", dir=scene.root))
     running = scene.train(folder, *more)
     assert running.code() == 0, running.said.read_text()
     return running.run.path

@@ -53,7 +53,8 @@ def _counting(fault: Fault, scene: Scene, trials: int, seed: int) -> Iterator[Sh
     wanted, ways = fault.trials(trials)
     counted = 0
     for number in range(wanted * (1 + MISSES)):
-        shown = ways[counted % len(ways)](scene, np.random.default_rng([seed, number]))
+        with scene.cleared():
+            shown = ways[counted % len(ways)](scene, np.random.default_rng([seed, number]))
         if shown is not None:
             counted += 1
             yield shown
