@@ -179,6 +179,10 @@ def follow(rank: "Rank", path: str) -> dict[str, Any]:
 
 def _cause(run: "RunFolder", error: Exception) -> Exception:
     """Of an error that only follows from another process's end, return what that one recorded."""
+    from muse_cli.worker import stay
+
+    if not isinstance(error, MuseError):
+        stay()
     if isinstance(error, MuseError) or not _LOST.search(str(error)):
         run.fail(error)
         return error

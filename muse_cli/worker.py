@@ -3,6 +3,7 @@
 Everything it has to know is in the run folder; what goes wrong is recorded there for the command to tell.
 """
 
+import atexit
 import os
 import sys
 import traceback
@@ -28,6 +29,8 @@ def main() -> int:
         return int(getattr(error, "exit_code", ExitCode.INTERRUPTED))
     except Exception as error:
         run.fail(error)
+        if not isinstance(error, MuseError):
+            stay()
         if os.environ.get("MUSE_DEBUG") == "1":
             traceback.print_exc()
         return error.exit_code if isinstance(error, MuseError) else int(ExitCode.BUG)
@@ -35,13 +38,14 @@ def main() -> int:
 
 
 def require_world(expected: int) -> None:
-    """Refuse to run as another number of processes than was asked for.
+    """Meet the others; refuse to run as another number of processes than was asked for.
 
     Raises:
         MuseError: with exit code 6.
     """
     from accelerate import PartialState
 
+    atexit.register(leave)
     actual = PartialState(cpu=os.environ.get("ACCELERATE_USE_CPU") == "true").num_processes
     if actual != expected:
         raise MuseError(
@@ -49,6 +53,19 @@ def require_world(expected: int) -> None:
             hint="--devices 1",
             exit_code=ExitCode.MACHINE,
         )
+
+
+def leave() -> None:
+    """Leave the other processes: the threads of gloo, left behind, may abort this one as it ends (pytorch#190489)."""
+    from torch import distributed
+
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
+
+
+def stay() -> None:
+    """Take no leave: after a bug, what is under way may wait for a process that is gone."""
+    atexit.unregister(leave)
 
 
 if __name__ == "__main__":

@@ -97,8 +97,9 @@ def compare(
         wheres: what `load_tokenizer` takes, each once. ruler: how. device: where. progress: who is told.
 
     Raises:
-        MuseError: there is none, one is named twice, one cannot be loaded, or a measure or metric is unknown. That one
-            of them cannot be measured in some way is no error: it is in `missing`, with the reason.
+        MuseError: there is none, one is named twice, one cannot be loaded, a measure or metric is unknown, or nothing
+            at all can be measured. That some of them cannot be measured in some way is no error: it is in `missing`,
+            with the reason.
     """
     _check(wheres, ruler)
     # Loading is checked for all of them first: a wrong path must not be found after an hour of measuring.
@@ -106,7 +107,11 @@ def compare(
     size = ruler.size or int(infos[wheres[0]].resolution)
     for where, generator in ruler.generators.items():
         latent_shape(infos[where], load_generator(generator, device).info, size)
-    return [_compared(where, ruler, size, device, progress or Silent()) for where in wheres]
+    found = [_compared(where, ruler, size, device, progress or Silent()) for where in wheres]
+    if not any(one.scores for one in found):
+        reasons = {f"{measure}: {why}" for one in found for measure, why in one.missing.items()}
+        raise MuseError("\n  ".join(["nothing could be measured:", *sorted(reasons)]), hint="other data, or --measure")
+    return found
 
 
 def _check(wheres: Sequence[str], ruler: Ruler) -> None:

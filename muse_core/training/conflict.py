@@ -66,7 +66,8 @@ def measure(context: ProbeContext, options: ConflictOptions) -> Scores:
     """Compare the gradients of each pair of streams, with the stage's stop-gradients and without any.
 
     Raises:
-        MuseError: several processes, no MUSE tokenizer, fewer than two streams, or streams that the stage lacks.
+        MuseError: several processes, no MUSE tokenizer, fewer than two streams, streams that the stage lacks, or no
+            batch of two images.
     """
     if context.validation.team.world > 1:  # the contrastive loss would reach over the batches of all of them
         raise MuseError("gradients are compared by one process", "--devices cpu, or one GPU", ExitCode.USAGE)
@@ -87,6 +88,10 @@ def measure(context: ProbeContext, options: ConflictOptions) -> Scores:
         changes.add(_after_steps(setup, batch, losses, gradients, options.step))
         free = setup.losses(batch, ROUTINGS["joint"])
         joint.add({stream: gradient(loss, setup.weights) for stream, loss in free.items()})
+    if not changes.batches:
+        raise MuseError(
+            f"{context.validation.data.name} gave no batch of two images", hint="more data, or no --limit 1"
+        )
     rows = _rows(routed, joint)
     figure = draw(routed, joint, changes.means(), f"{named(context.tokenizer)}, routing {setup.routing}")
     return replace(
@@ -190,15 +195,15 @@ class _Changes:
 
     def __init__(self, streams: tuple[str, ...]) -> None:
         self._sums = {(i, j): 0.0 for i in streams for j in streams}
-        self._count = 0
+        self.batches = 0
 
     def add(self, found: Mapping[tuple[str, str], float]) -> None:
         for pair, value in found.items():
             self._sums[pair] += value
-        self._count += 1
+        self.batches += 1
 
     def means(self) -> dict[tuple[str, str], float]:
-        return {pair: value / self._count for pair, value in self._sums.items()}
+        return {pair: value / self.batches for pair, value in self._sums.items()}
 
     def rows(self) -> list[Row]:
         return [{"step on": i, "loss": j, "relative change": value} for (i, j), value in self.means().items()]

@@ -90,9 +90,17 @@ def test_gfid_of_the_one_that_has_a_generator(muse: Muse, tmp_path: Path) -> Non
 
 
 def test_without_a_generator_the_gfid_column_says_so(muse: Muse) -> None:
-    ended = muse("compare", "tiny", *SHORT, "--measure", "generate")
+    ended = muse("compare", "tiny", *SHORT, "--measure", "generate,zeroshot")
     assert "gFID" in ended.out.splitlines()[0]
     assert "gFID: no generator was given for it" in ended.out
+
+
+def test_a_table_of_nothing_is_an_error_with_the_reasons(muse: Muse) -> None:
+    ended = muse("compare", "tiny", "tiny-encoder", *SHORT, "--measure", "generate")
+    assert (ended.code, ended.out) == (ExitCode.FILE, "")
+    assert "nothing could be measured:" in ended.err
+    assert "generate: no generator was given for it" in ended.err
+    assert "generate: not supported: it has no decoder" in ended.err
 
 
 def test_a_generator_that_fits_nothing_is_refused_before_anything_is_measured(muse: Muse, tmp_path: Path) -> None:

@@ -123,6 +123,28 @@ def test_another_number_of_processes_than_was_started_is_refused(monkeypatch: py
     assert caught.value.exit_code == ExitCode.MACHINE
 
 
+LEAVING = """
+import atexit, sys
+from torch import distributed
+from muse_cli import worker
+atexit.register(lambda: print("still joined:", distributed.is_initialized()))
+distributed.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{sys.argv[1]}", rank=0, world_size=1)
+worker.require_world(1)
+if sys.argv[2:]:
+    worker.stay()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("after", "joined"), [([], False), (["a bug"], True)])
+def test_a_process_takes_leave_of_the_others_unless_something_may_hang(after: list[str], joined: bool) -> None:
+    """Threads of a group that is left behind abort the interpreter at its end, now and then."""
+    environment = {**shell_environment(), "ACCELERATE_USE_CPU": "true"}
+    command = [sys.executable, "-c", LEAVING, str(free_port()), *after]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert (done.returncode, done.stdout) == (0, f"still joined: {joined}\n"), done.stderr
+
+
 def launcher(rank: int, port: int) -> dict[str, str]:
     """What srun would say to one of two processes on this machine."""
     slurm = {"SLURM_PROCID": rank, "SLURM_LOCALID": rank, "SLURM_STEP_NUM_TASKS": 2, "MASTER_PORT": port}

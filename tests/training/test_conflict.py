@@ -102,10 +102,13 @@ def test_a_pair_may_be_asked_for_and_stage_1_has_no_captions_to_ask_for() -> Non
         assert caught.value.exit_code == ExitCode.SETTINGS
 
 
-def test_data_without_captions_and_other_tokenizers_are_refused() -> None:
+def test_data_without_captions_a_lone_image_and_other_tokenizers_are_refused() -> None:
     silent = replace(data([sample(k) for k in range(4)]), size=64)
     with pytest.raises(MuseError, match="has no captions"):
         run_probe("conflict", CONFLICT, context(silent), QUICK)
+    alone = replace(data([sample(0)]), size=64)
+    with pytest.raises(MuseError, match="no batch of two images"):
+        run_probe("conflict", CONFLICT, context(alone), QUICK)
     untouched = load_tokenizer("tiny-encoder")
     with pytest.raises(MuseError, match="is not supported by tiny-encoder"):
         run_probe("conflict", CONFLICT, replace(context(), tokenizer=untouched), QUICK)
