@@ -1,6 +1,6 @@
 """Which of the paper's defaults tiny should keep: one factor at a time, over seeds, by a rule fixed beforehand.
 
-    python benchmarks/ablation.py RESULTS [--seeds 3] [--steps-scale 1] [--images 500]
+    python benchmarks/ablation.py RESULTS [--seeds 3] [--steps-scale 1] [--images 500] [--longer RESULTS]
 
 Everything is kept under RESULTS and made once: a stage that was stopped goes on from its checkpoint, a finished stage
 or measurement is never repeated. The command may be started several times at once; the processes share the work. All
@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 from ablation_factors import CONFIGURATIONS, QUANTITIES, Configuration
-from ablation_page import write_page
+from ablation_page import Longer, write_page
 from ablation_rule import Results
 
 from muse_core import api
@@ -227,6 +227,12 @@ def collect(place: Place, seeds: int) -> tuple[Results, dict[str, dict[int, Any]
     return Results(runs), conflict, raw
 
 
+def longer_runs(root: Path, seeds: int) -> Longer:
+    """Read what this command found elsewhere, with more of everything."""
+    place = Place(root.absolute(), Scale(**read_json(root / "scale.json")))
+    return Longer(collect(place, seeds)[0], place.scale)
+
+
 def run_missing(place: Place, seeds: int, chosen: list[Configuration]) -> None:
     """Make every run that nobody has made or is making."""
     with claimed(place.root / "untouched") as mine:
@@ -254,6 +260,7 @@ def main() -> None:
     parser.add_argument("--probe-scenes", type=int, default=1_000)
     parser.add_argument("--probe-epochs", type=int, default=4, help="passes of the segmentation head")
     parser.add_argument("--only", nargs="+", metavar="NAME", choices=[one.name for one in CONFIGURATIONS])
+    parser.add_argument("--longer", type=Path, metavar="RESULTS", help="of longer runs, told beside these")
     parser.add_argument("--page", action="store_true", help="only write the page, of what is finished")
     parser.add_argument("--out", type=Path, default=Path(__file__).parents[1] / "docs" / "ablation.md")
     options = parser.parse_args()
@@ -271,7 +278,8 @@ def main() -> None:
     if not options.page:
         run_missing(place, options.seeds, [one for one in CONFIGURATIONS if one.name in (options.only or [one.name])])
     results, conflict, raw = collect(place, options.seeds)
-    write_page(options.out, results, conflict, raw, scale, options.seeds)
+    longer = longer_runs(options.longer, options.seeds) if options.longer else None
+    write_page(options.out, results, conflict, raw, scale, options.seeds, longer)
     missing = sum(options.seeds - len(results.runs.get(one.name, {})) for one in CONFIGURATIONS)
     print(f"{options.out} written" + (f"; {missing} runs are not made" if missing else ""))
 

@@ -130,6 +130,21 @@ alike is counted as uncertainty by the rule. Of so many comparisons about one in
 """
 
 
+LONGER = """## Does it hold at tiny's own length?
+
+The same command with {steps} steps, {decoded}, {train:,} training scenes and {probe:,} for probe and head; the
+deviation between seeds is pooled over these configurations alone.
+"""
+
+
+@dataclass(frozen=True)
+class Longer:
+    """What was found of some configurations with more of everything."""
+
+    results: Results
+    scale: Lengths
+
+
 def shown(values: Sequence[float], quantity: Quantity) -> str:
     """Return the mean, and the smallest and largest where there are several."""
     form = quantity.form.format
@@ -138,15 +153,16 @@ def shown(values: Sequence[float], quantity: Quantity) -> str:
     return f"{form(statistics.mean(values))} ({form(min(values))} to {form(max(values))})"
 
 
-def numbers(results: Results, raw: Mapping[str, float]) -> Iterator[str]:
-    """Yield the table of all numbers."""
+def numbers(results: Results, raw: Mapping[str, float], names: Sequence[str]) -> Iterator[str]:
+    """Yield the table of all numbers of some configurations."""
     yield "| configuration | runs | " + " | ".join(quantity.title for quantity in QUANTITIES) + " |"
     yield "|---|--:|" + "--:|" * len(QUANTITIES)
-    for one in CONFIGURATIONS:
-        cells = [shown(results.values(one.name, quantity.name), quantity) for quantity in QUANTITIES]
-        yield f"| `{one.name}` | {len(results.runs.get(one.name, {}))} | " + " | ".join(cells) + " |"
-    cells = [shown([raw[quantity.name]], quantity) if quantity.name in raw else "" for quantity in QUANTITIES]
-    yield "| the encoder before MUSE | | " + " | ".join(cells) + " |"
+    for name in names:
+        cells = [shown(results.values(name, quantity.name), quantity) for quantity in QUANTITIES]
+        yield f"| `{name}` | {len(results.runs.get(name, {}))} | " + " | ".join(cells) + " |"
+    if raw:
+        cells = [shown([raw[quantity.name]], quantity) if quantity.name in raw else "" for quantity in QUANTITIES]
+        yield "| the encoder before MUSE | | " + " | ".join(cells) + " |"
     spreads = [results.spread(quantity.name) for quantity in QUANTITIES]
     cells = [
         amount(spread, quantity) if spread is not None else ""
@@ -175,7 +191,7 @@ def differences(results: Results) -> Iterator[str]:
     """Yield the table of what each factor gains over the paper's default, and whether the rule is met."""
     yield "| factor | " + " | ".join(quantity.title for quantity in QUANTITIES) + " | meets the rule |"
     yield "|---|" + "--:|" * len(QUANTITIES) + "---|"
-    for name in FACTORS:
+    for name in (name for name in FACTORS if name in results.runs):
         cells = [difference(results.effect(name, quantity.name), quantity) for quantity in QUANTITIES]
         met = {True: "**yes**", False: "no", None: "not known"}[qualifies(results, name)]
         yield f"| `{name}` | " + " | ".join(cells) + f" | {met} |"
@@ -220,7 +236,7 @@ def is_short(scale: Lengths) -> bool:
     return scale.decoded is not None or [scale.steps_of(stage) for stage in STAGES] != own
 
 
-def conclusion(results: Results, short: bool) -> str:
+def conclusion(results: Results, short: bool, longer: Longer | None) -> str:
     """State the decision of the rule, and what it rests on."""
     chosen, known = decision(results), [name for name in FACTORS if qualifies(results, name) is not None]
     if not known:
@@ -229,10 +245,40 @@ def conclusion(results: Results, short: bool) -> str:
         return f"**Tiny keeps the paper's defaults**: none of {len(known)} factors meets the rule."
     met = [name for name in known if qualifies(results, name)]
     others = "" if len(met) == 1 else " It gains most of those that meet the rule (" + ", ".join(met) + ")."
-    length = f" These were short runs: before presets change, `{chosen}` should hold at their length." if short else ""
-    return (
-        f"**By the rule, tiny leaves the paper's default for `{chosen}`.**{others} 1b and 3b keep the paper's.{length}"
-    )
+    holds = qualifies(longer.results, chosen) if longer else None
+    if holds is None:
+        length = f" These were short runs: before presets change, `{chosen}` should hold at their length."
+        what = f"By the rule, tiny leaves the paper's default for `{chosen}`."
+    elif holds:
+        length = " These were short runs; at tiny's own length it holds, as the next section shows."
+        what = f"By the rule, tiny leaves the paper's default for `{chosen}`."
+    else:
+        length = " At tiny's own length it does not, as the next section shows, and presets do not change."
+        what = f"By the rule, tiny would leave the paper's default for `{chosen}` in runs this short."
+    return f"**{what}**{others} 1b and 3b keep the paper's.{length if short else ''}"
+
+
+def lengthened(longer: Longer | None) -> Iterator[str]:
+    """Yield the section on the longer runs; nothing when there are none."""
+    if longer is None:
+        return
+    results, scale = longer.results, longer.scale
+    names = [one.name for one in CONFIGURATIONS if one.name in results.runs]
+    steps = " + ".join(str(scale.steps_of(stage)) for stage in STAGES)
+    decoded = f"{scale.decoded} images of each batch decoded" if scale.decoded else "as many images decoded as it says"
+    yield wrapped(LONGER.format(steps=steps, decoded=decoded, train=scale.train, probe=scale.probe))
+    yield from numbers(results, {}, names)
+    yield ""
+    yield from differences(results)
+    untried = [f"`{name}`" for name in FACTORS if name not in results.runs]
+    if untried:
+        yield f"\nNot run at this length: {', '.join(untried)}."
+    yield ""
+
+
+def wrapped(text: str) -> str:
+    """Break paragraphs into lines."""
+    return "\n\n".join(textwrap.fill(" ".join(part.split()), 118) for part in text.split("\n\n")) + "\n"
 
 
 def introduction(scale: Lengths) -> str:
@@ -250,7 +296,7 @@ def introduction(scale: Lengths) -> str:
         epochs=scale.epochs,
         short=SHORT.format(own=own, decoded=decoded) if is_short(scale) else "",
     )
-    return "\n\n".join(textwrap.fill(" ".join(part.split()), 118) for part in text.split("\n\n")) + "\n"
+    return wrapped(text)
 
 
 def versions() -> str:
@@ -260,7 +306,14 @@ def versions() -> str:
     return f"Versions: {', '.join(named)}."
 
 
-def page(results: Results, conflict: Conflicts, raw: Mapping[str, float], scale: Lengths, seeds: int) -> list[str]:
+def page(
+    results: Results,
+    conflict: Conflicts,
+    raw: Mapping[str, float],
+    scale: Lengths,
+    seeds: int,
+    longer: Longer | None = None,
+) -> list[str]:
     """Return the page, by line."""
     return [
         introduction(scale),
@@ -273,15 +326,16 @@ def page(results: Results, conflict: Conflicts, raw: Mapping[str, float], scale:
         SUPERVISED,
         "## What was measured",
         "",
-        *numbers(results, raw),
+        *numbers(results, raw, [one.name for one in CONFIGURATIONS]),
         "",
         missing(results, seeds),
         "",
         RULE,
         *differences(results),
         "",
-        conclusion(results, is_short(scale)),
+        conclusion(results, is_short(scale), longer),
         "",
+        *lengthened(longer),
         "## What the paper claims",
         "",
         "As we read it: the comparison that would show it, and whether it does at this scale.",
@@ -315,7 +369,13 @@ def page(results: Results, conflict: Conflicts, raw: Mapping[str, float], scale:
 
 
 def write_page(
-    where: Path, results: Results, conflict: Conflicts, raw: Mapping[str, float], scale: Lengths, seeds: int
+    where: Path,
+    results: Results,
+    conflict: Conflicts,
+    raw: Mapping[str, float],
+    scale: Lengths,
+    seeds: int,
+    longer: Longer | None = None,
 ) -> None:
     """Write the page."""
-    write_atomically(where, "\n".join(page(results, conflict, raw, scale, seeds)))
+    write_atomically(where, "\n".join(page(results, conflict, raw, scale, seeds, longer)))

@@ -107,6 +107,24 @@ def test_the_page_says_what_was_not_run_and_what_follows(load: Any, found: Any) 
     assert "Tiny keeps the paper's defaults" in text
 
 
+def test_the_page_tells_whether_the_choice_holds_in_longer_runs(load: Any, found: Any) -> None:
+    page, ablation, rule = load("ablation_page"), load("ablation"), load("ablation_rule")
+    short, whole = ablation.Scale(0.25, 8, 100, 50, 60, 2), ablation.Scale(1.0, None, 200, 50, 60, 2)
+    results = found({"joint": {"miou": 0.2}})
+
+    def told(miou: float) -> str:
+        runs = found({"joint": {"miou": miou}}).runs
+        longer = page.Longer(rule.Results({name: runs[name] for name in ("default", "joint")}), whole)
+        return "\n".join(page.page(results, {}, {}, short, 3, longer))
+
+    assert "tiny leaves the paper's default for `joint`.**" in told(0.2)
+    assert "at tiny's own length it holds" in told(0.2)
+    assert "280 + 160 + 320 steps" in told(0.2)
+    assert "would leave the paper's default for `joint` in runs this short" in told(0.1)
+    assert "presets do not change" in told(0.1)
+    assert "Not run at this length: `open`, `no-topology`" in told(0.1)
+
+
 def test_interference_is_destructive_only_beyond_what_seeds_explain(load: Any) -> None:
     conflict = load("ablation_conflict")
 
