@@ -1,12 +1,15 @@
 """Scores on the screen and on disk: the numbers, what they stand beside, and the conditions they hold under."""
 
 import math
+from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from muse_cli.output import out, table
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from muse_core.evaluation.protocol import Scores
 
 
@@ -24,11 +27,38 @@ def give(scores: "Scores", where: str, target: Path | None) -> None:
 
 
 def result_path(scores: "Scores", where: str) -> Path | None:
-    """Return RUN/results/NAME.json when the tokenizer is a run or a checkpoint of one."""
+    """Return RUN/results/NAME.json when the tokenizer is a run or a checkpoint of one.
+
+    Scores of another protocol or checkpoint are not replaced: these then go to NAME-2.json, and so on.
+    """
     from muse_core.runs import run_of
 
     run = run_of(Path(where))
-    return run.result_path(scores.command.replace(" ", "-")) if run else None
+    if run is None:
+        return None
+    name = scores.command.replace(" ", "-")
+    names = (name if number == 1 else f"{name}-{number}" for number in count(1))
+    return next(path for path in map(run.result_path, names) if not path.exists() or is_same(path, scores))
+
+
+def is_same(path: Path, scores: "Scores") -> bool:
+    """Say whether a file holds what these scores measured: the same weights by the same protocol."""
+    from muse_core.errors import MuseError
+    from muse_core.files import read_json
+
+    try:
+        return what(read_json(path)) == what(scores.to_json())
+    except MuseError:
+        return False
+
+
+def what(document: "Mapping[str, Any]") -> tuple[object, object]:
+    """Return the hash of the weights and of the protocol, as far as a document of scores has them."""
+    weights, protocol = document.get("checkpoint"), document.get("protocol")
+    return (
+        weights.get("sha256") if isinstance(weights, dict) else None,
+        protocol.get("fingerprint") if isinstance(protocol, dict) else None,
+    )
 
 
 def in_words(scores: "Scores") -> str:

@@ -20,6 +20,7 @@ from muse_core.evaluation.reading import EvalData, Tally, named, read
 from muse_core.evaluation.spec import Measured, MetricContext, MetricSpec, NotMeasuredError
 from muse_core.model.abilities import Decodes, Described, Encodes, TokenizerInfo
 from muse_core.model.generating import Generates, GeneratorInfo, Sampling
+from muse_core.model.identity import checkpoint_of
 from muse_core.model.latent_stats import LatentStats, Moments
 from muse_core.progress import Progress, Silent
 from muse_core.registry import import_path
@@ -99,6 +100,7 @@ def measure_generation(
     return Scores(
         command="generate",
         tokenizer=named(tokenizer),
+        checkpoint=checkpoint_of(tokenizer),
         metrics={key: value for one in found for key, value in one.values.items()},
         protocol=Protocol(
             {**fields, "generator": info.architecture}, {key: one.recipe for one in found for key in one.values}

@@ -11,6 +11,7 @@ from muse_core.evaluation.protocol import Scores
 from muse_core.evaluation.reading import named
 from muse_core.evaluation.spec import ProbeContext, ProbeSpec
 from muse_core.model.abilities import ABILITIES, abilities
+from muse_core.model.identity import checkpoint_of
 from muse_core.registry import import_path
 
 
@@ -36,7 +37,7 @@ def run_probe(
     scores = _import(name, spec.target)(context, settings)
     if not isinstance(scores, Scores):
         raise _broken(name, f"{spec.target} returned {type(scores).__name__}, not Scores")
-    return replace(scores, command=f"probe {name}")
+    return replace(scores, command=f"probe {name}", checkpoint=checkpoint_of(context.tokenizer))
 
 
 def check_needs(name: str, spec: ProbeSpec, tokenizer: object) -> None:

@@ -22,6 +22,7 @@ from muse_core.evaluation.reading import EvalData, Tally, named, read
 from muse_core.evaluation.savedpairs import SavedPairs, noise_of
 from muse_core.evaluation.spec import Measured, Metric, MetricContext, MetricSpec, NotMeasuredError, Shares
 from muse_core.model.abilities import Decodes, Encodes
+from muse_core.model.identity import checkpoint_of
 from muse_core.progress import Progress, Silent
 from muse_core.registry import import_path
 
@@ -72,6 +73,7 @@ def evaluate(
     return Scores(
         command="eval",
         tokenizer=named(tokenizer),
+        checkpoint=checkpoint_of(tokenizer),
         metrics={key: value for measured in found for key, value in measured.values.items()},
         protocol=_protocol(data, tally.seen, found),
         counts=tally.counts(),

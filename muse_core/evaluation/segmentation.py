@@ -32,6 +32,7 @@ from muse_core.evaluation.protocol import Protocol, Row, Scores
 from muse_core.evaluation.reading import EvalData, Tally, named
 from muse_core.evaluation.views import View, ViewName, answers, layer_for_segmenting, logits, looks
 from muse_core.model.abilities import Featurizes
+from muse_core.model.identity import checkpoint_of
 from muse_core.progress import Progress, Silent
 
 
@@ -122,6 +123,7 @@ def segment(
     scores = Scores(
         command="segment",
         tokenizer=named(tokenizer),
+        checkpoint=checkpoint_of(tokenizer),
         metrics=_numbers(found.confusion),
         protocol=_protocol(train, validation, counted, store, found.images),
         counts=found.tally.counts(),

@@ -22,6 +22,7 @@ from muse_core.evaluation.protocol import Protocol, Row, Scores, errors_of_share
 from muse_core.evaluation.reading import EvalData, Tally, named, read
 from muse_core.files import write_atomically
 from muse_core.model.abilities import Aligns
+from muse_core.model.identity import checkpoint_of
 from muse_core.progress import Progress, Silent
 
 _TEXTS_AT_ONCE = 512
@@ -66,11 +67,7 @@ def zeroshot(
         known = batch.labels >= 0
         tally.skip("unlabelled", int((~known).sum()))  # -1 is "unknown"; 0 is a class like any other
         images, labels = batch.images[known], batch.labels[known].cpu()
-        if len(labels) and int(labels.max()) >= len(names):
-            raise MuseError(
-                f"{data.name} has the label {int(labels.max())}, but there are only {len(names)} classes",
-                hint="--classes FILE with one line per label, the first line for label 0",
-            )
+        _refuse_beyond(data, labels, names)
         for run in runs.values():
             run.add(images, labels)
     for run in runs.values():
@@ -83,6 +80,7 @@ def zeroshot(
     return Scores(
         command="zeroshot",
         tokenizer=named(tokenizer),
+        checkpoint=checkpoint_of(tokenizer),
         metrics=found,
         protocol=_protocol(data, measured.images, names, templates),
         counts=tally.counts(),
@@ -97,6 +95,14 @@ def zeroshot(
         not_measured={f"top{k}": f"there are only {len(names)} classes" for k in top if k >= len(names)},
         seconds=time.perf_counter() - started,
     )
+
+
+def _refuse_beyond(data: EvalData, labels: Tensor, names: Sequence[str]) -> None:
+    if len(labels) and int(labels.max()) >= len(names):
+        raise MuseError(
+            f"{data.name} has the label {int(labels.max())}, but there are only {len(names)} classes",
+            hint="--classes FILE with one line per label, the first line for label 0",
+        )
 
 
 class _Run:

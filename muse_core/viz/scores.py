@@ -1,6 +1,7 @@
 """Scores as the report shows them: headlines with their baselines, and tables whose columns never mix protocols."""
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -114,8 +115,7 @@ def headlines(runs: Sequence[RunView]) -> list[Headline]:
     """The scores to begin with: of each command the last run's, most telling metrics first."""
     last: dict[str, tuple[RunView, ScoreView]] = {}
     for run in runs:
-        # Of several files of one command the first is the plain one: eval before eval-unseen.
-        last |= {score.command: (run, score) for score in reversed(run.scores)}
+        last |= {score.command: (run, score) for score in sorted(reversed(run.scores), key=_telling)}
     found = [
         (look.rank, order, _headline(run, score, metric, _beside(runs, run, score, metric)))
         for order, (run, score) in enumerate(last.values())
@@ -124,6 +124,13 @@ def headlines(runs: Sequence[RunView]) -> list[Headline]:
     ]
     found.sort(key=lambda entry: entry[:2])
     return [headline for _, _, headline in found[:MOST_HEADLINES]]
+
+
+def _telling(score: ScoreView) -> tuple[bool, int]:
+    """Of several files of one command, eval and eval-2 tell more than eval-unseen, and more images more than fewer."""
+    plain = re.fullmatch(re.escape(score.command.replace(" ", "-")) + r"(-\d+)?", score.source)
+    seen = score.counts.get("seen")
+    return plain is not None, seen if isinstance(seen, int) else 0
 
 
 def _beside(runs: Sequence[RunView], own: RunView, score: ScoreView, metric: str) -> dict[str, float]:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from html.parser import HTMLParser
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -190,6 +191,15 @@ def test_headlines_stand_beside_other_runs_only_when_measured_alike(make_run: Ma
     assert headline.value == "23.00"
     assert [bar.value for bar in headline.bars] == ["23.00", "21.00"]
     assert not headline.baselines
+
+
+def test_the_headline_of_several_measurements_is_that_of_the_most_images(make_run: MakeRun) -> None:
+    def of(value: float, images: int, fingerprint: str) -> dict[str, Any]:
+        return scores({"psnr": value}, fingerprint) | {"counts": {"seen": images, "skipped": {}}}
+
+    results = {"eval": of(20.0, 32, "a"), "eval-2": of(21.0, 2000, "b"), "eval-unseen": of(22.0, 5000, "c")}
+    (headline,) = headlines([read_run(make_run(results=results))])
+    assert headline.value == "21.00"
 
 
 def test_a_number_that_was_not_finite_says_so(make_run: MakeRun, tmp_path: Path) -> None:
