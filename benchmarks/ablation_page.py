@@ -237,25 +237,23 @@ def is_short(scale: Lengths) -> bool:
 
 
 def conclusion(results: Results, short: bool, longer: Longer | None) -> str:
-    """State the decision of the rule, and what it rests on."""
+    """State the decision of the rule, and what it rests on; runs at tiny's own length overrule short ones."""
     chosen, known = decision(results), [name for name in FACTORS if qualifies(results, name) is not None]
     if not known:
         return "**No decision**: it takes two seeds and the paper's default."
+    met = [f"`{name}`" for name in known if qualifies(results, name)]
+    if longer:
+        final = decision(longer.results)
+        kept = "keeps the paper's defaults" if final == DEFAULT else f"leaves the paper's default for `{final}`"
+        in_short = f"In runs this short, {', '.join(met) or 'nothing'} would meet the rule"
+        return f"**By the rule, tiny {kept}.** {in_short}; those at its own length decide, in the next section."
     if chosen == DEFAULT:
         return f"**Tiny keeps the paper's defaults**: none of {len(known)} factors meets the rule."
-    met = [name for name in known if qualifies(results, name)]
-    others = "" if len(met) == 1 else " It gains most of those that meet the rule (" + ", ".join(met) + ")."
-    holds = qualifies(longer.results, chosen) if longer else None
-    if holds is None:
-        length = f" These were short runs: before presets change, `{chosen}` should hold at their length."
-        what = f"By the rule, tiny leaves the paper's default for `{chosen}`."
-    elif holds:
-        length = " These were short runs; at tiny's own length it holds, as the next section shows."
-        what = f"By the rule, tiny leaves the paper's default for `{chosen}`."
-    else:
-        length = " At tiny's own length it does not, as the next section shows, and presets do not change."
-        what = f"By the rule, tiny would leave the paper's default for `{chosen}` in runs this short."
-    return f"**{what}**{others} 1b and 3b keep the paper's.{length if short else ''}"
+    others = "" if len(met) == 1 else f" It gains most of those that meet the rule ({', '.join(met)})."
+    length = f" These were short runs: before presets change, `{chosen}` should hold at their length." if short else ""
+    return (
+        f"**By the rule, tiny leaves the paper's default for `{chosen}`.**{others} 1b and 3b keep the paper's.{length}"
+    )
 
 
 def lengthened(longer: Longer | None) -> Iterator[str]:
@@ -265,14 +263,18 @@ def lengthened(longer: Longer | None) -> Iterator[str]:
     results, scale = longer.results, longer.scale
     names = [one.name for one in CONFIGURATIONS if one.name in results.runs]
     steps = " + ".join(str(scale.steps_of(stage)) for stage in STAGES)
-    decoded = f"{scale.decoded} images of each batch decoded" if scale.decoded else "as many images decoded as it says"
+    decoded = (
+        f"{scale.decoded} images of each batch decoded"
+        if scale.decoded
+        else "as many images decoded as the recipe says"
+    )
     yield wrapped(LONGER.format(steps=steps, decoded=decoded, train=scale.train, probe=scale.probe))
     yield from numbers(results, {}, names)
     yield ""
     yield from differences(results)
     untried = [f"`{name}`" for name in FACTORS if name not in results.runs]
-    if untried:
-        yield f"\nNot run at this length: {', '.join(untried)}."
+    yield f"\nNot run at this length: {', '.join(untried) or 'nothing'}. What the paper claims, in these runs:\n"
+    yield from judged([claim for claim in PAPERS if {claim.better, claim.worse} <= set(names)], results)
     yield ""
 
 

@@ -117,11 +117,11 @@ def test_the_page_tells_whether_the_choice_holds_in_longer_runs(load: Any, found
         longer = page.Longer(rule.Results({name: runs[name] for name in ("default", "joint")}), whole)
         return "\n".join(page.page(results, {}, {}, short, 3, longer))
 
-    assert "tiny leaves the paper's default for `joint`.**" in told(0.2)
-    assert "at tiny's own length it holds" in told(0.2)
+    assert "By the rule, tiny leaves the paper's default for `joint`.**" in told(0.2)
     assert "280 + 160 + 320 steps" in told(0.2)
-    assert "would leave the paper's default for `joint` in runs this short" in told(0.1)
-    assert "presets do not change" in told(0.1)
+    assert "By the rule, tiny keeps the paper's defaults.** In runs this short, `joint` would meet the rule" in told(
+        0.1
+    )
     assert "Not run at this length: `open`, `no-topology`" in told(0.1)
 
 
