@@ -55,7 +55,7 @@ _KNOWN = {
     "auc-distance-matched": MetricLook("object AUC, equal distance", "higher", rank=9),
 }
 _LOWER = ("kl", "fid", "fd", "kid", "lpips", "mse", "loss", "error", "distance")
-_HIGHER = ("psnr", "ssim", "top", "acc", "auc", "iou", "agreement", "precision", "recall", "score")
+_HIGHER = re.compile(r"psnr|ssim|top\d*$|acc|auc|iou|agreement|precision|recall|score")  # how a word begins
 _COMMANDS = {
     "eval": "Reconstruction",
     "generate": "Generation",
@@ -75,7 +75,7 @@ def look_of(metric: str) -> MetricLook:
     if known:
         return known
     words = plain.split("-")
-    if any(word.startswith(hint) for word in words for hint in _HIGHER):
+    if any(_HIGHER.match(word) for word in words):
         return MetricLook(metric, "higher")
     return MetricLook(metric, "lower" if any(word in _LOWER for word in words) else None)
 

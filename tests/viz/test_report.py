@@ -216,6 +216,8 @@ def test_a_number_that_was_not_finite_says_so(make_run: MakeRun, tmp_path: Path)
         ("kl", "lower"),
         ("auc_distance_matched", "higher"),
         ("colour", None),
+        ("top3", "higher"),
+        ("cosine/pixels-topology", None),
     ],
 )
 def test_the_better_direction_is_known_or_left_open(metric: str, better: str | None) -> None:
