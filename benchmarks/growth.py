@@ -29,7 +29,7 @@ from muse_core.settings.presets import preset
 from muse_core.settings.train import TrainSettings
 from muse_core.training.plan import make_plan
 from muse_core.training.setup import _batches
-from muse_core.training.start import _accelerator, train
+from muse_core.training.start import new_accelerator, train
 from muse_core.viz.report import write_report
 from muse_core.viz.runview import read_run
 
@@ -162,7 +162,7 @@ def many_shards(folder: Path, count: int) -> Path:
 
 def first_batch(settings: TrainSettings) -> None:
     """Read what the first step would see."""
-    next(iter(_batches(settings, _accelerator(settings), {})))
+    next(iter(_batches(settings, new_accelerator(settings), {})))
 
 
 def seconds(work: Callable[[], object]) -> float:
