@@ -7,13 +7,24 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PLUGINS := $(wildcard plugins/*/)
 
-.PHONY: demo test check faults fuzz format clean
+.PHONY: demo test test-extras old check faults fuzz format clean
 
 demo: $(STAMP)
 	$(BIN)/muse demo
 
+# Tests run side by side, a process a core, each on one thread; the tests of one file stay together.
+JOBS ?= 2
+
 test: $(STAMP)
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+
+# What needs an environment of its own: the plugins of release 0.1.0.
+test-extras: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -o addopts='-ra --strict-markers --import-mode=importlib' tests/extras
+
+# The sources of release 0.1.0 beside these: the same losses, resumed runs and scores.
+old: $(STAMP)
+	$(BIN)/python -m tests.old
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .
