@@ -5,7 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import Ended as Ended, Muse as Muse, clean as clean, install as install, muse as muse, shell as shell
+from tests.cli.conftest import (
+    Ended as Ended,
+    Muse as Muse,
+    clean as clean,
+    install as install,
+    muse as muse,
+    shell as shell,
+)
 from tests.field.inputs import CASES
 
 Case = Callable[[str], Path]

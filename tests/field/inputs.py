@@ -310,4 +310,4 @@ CASES: dict[str, Callable[[Path], None]] = {
     "i2-black-and-white-masks": i2_black_and_white_masks,
     "i3-memory": i3_memory,
 }
-"""Not here: h2-full-disk and h3-log-level need no file; e4-lightning-checkpoint is made from the weights of the tests."""
+"""Not here: h2-full-disk and h3-log-level need no file; e4-lightning-checkpoint is made from weights of the tests."""
