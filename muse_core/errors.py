@@ -39,6 +39,10 @@ class MuseError(Exception):
         self.exit_code = int(exit_code)
 
 
+class BadMemberError(Exception):
+    """A file, or a member of a sample, that cannot be used; its text is the reason that is counted."""
+
+
 def explained(error: BaseException) -> MuseError | None:
     """Say what the machine refused: a package, memory, or a file. None for an error that only a bug explains."""
     if isinstance(error, MuseError):

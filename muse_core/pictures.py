@@ -4,19 +4,23 @@ A picture is float32 (3, H, W), RGB in [0, 1].
 """
 
 import glob
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
-from muse_core.errors import MuseError
+from muse_core.errors import BadMemberError, MuseError
 from muse_core.files import write_atomically
+from muse_core.image_files import MAX_PIXELS, SUFFIXES, ImageFile
 
 Picture = NDArray[np.float32]
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+
+MOST_PIXELS = 2 * MAX_PIXELS
+"""A file that is named one by one may be twice as large as one of many: photographs of 108 million pixels exist."""
 
 
 def find_pictures(named: Iterable[str]) -> list[Path]:
@@ -29,7 +33,7 @@ def find_pictures(named: Iterable[str]) -> list[Path]:
     for text in named:
         matches = list(_matches(text))
         if not matches:
-            raise MuseError(f"no picture at {text}", hint=f"pictures end in {', '.join(SUFFIXES)}")
+            raise MuseError(f"no picture at {text}", hint=f"pictures end in .{', .'.join(SUFFIXES)}")
         found |= dict.fromkeys(matches)
     return list(found)
 
@@ -41,28 +45,33 @@ def _matches(text: str) -> Iterator[Path]:
         return
     # What is named is looked at even if it is not a picture; what a folder or a pattern holds by chance is not.
     inside = path.iterdir() if path.is_dir() else map(Path, glob.glob(text, recursive=True))
-    yield from sorted(entry for entry in inside if entry.is_file() and entry.suffix.lower() in SUFFIXES)
+    yield from sorted(entry for entry in inside if entry.is_file() and entry.suffix.lower()[1:] in SUFFIXES)
 
 
-def read_picture(path: Path, short_side: int | None = None, *, only_shrink: bool = True) -> Picture:
+def read_picture(
+    path: Path, short_side: int | None = None, *, only_shrink: bool = True, notes: Counter[str] | None = None
+) -> Picture:
     """Read a picture upright, with its shorter side scaled to `short_side` pixels.
 
     Args:
         path: the file.
         short_side: pixels; None keeps the size.
         only_shrink: leave smaller pictures as they are.
+        notes: counts what reading left out, as `ImageFile.notes`.
 
     Raises:
         MuseError: the file is not a picture that can be read.
     """
     try:
-        with Image.open(path) as opened:
-            image = ImageOps.exif_transpose(opened).convert("RGB")
+        image = ImageFile(path.read_bytes(), "it is damaged, or of no format that is known", MOST_PIXELS)
+        pixels = _scaled(image.rgb(), short_side, only_shrink)
     except FileNotFoundError:
         raise MuseError(f"{path} does not exist") from None
-    except Exception as error:  # on damaged bytes Pillow's readers raise nearly any kind
+    except (OSError, BadMemberError) as error:
         raise MuseError(f"{path} cannot be read as a picture: {error}") from None
-    return np.asarray(_scaled(image, short_side, only_shrink), dtype=np.float32).transpose(2, 0, 1) / 255.0
+    if notes is not None:
+        notes.update(image.notes)
+    return np.asarray(pixels, dtype=np.float32).transpose(2, 0, 1) / 255.0
 
 
 def _scaled(image: Image.Image, short_side: int | None, only_shrink: bool) -> Image.Image:

@@ -1,11 +1,12 @@
 """`muse attn-viz`: what the synergistic blocks look at, as a picture and in numbers."""
 
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from muse_cli.commands.infer import short_side_of, size_in_pixels
+from muse_cli.commands.infer import short_side_of, size_in_pixels, tell_notes
 from muse_cli.options import CheckpointOption, ConfigFile, Devices, Sets
 from muse_cli.output import out
 from muse_core.errors import ExitCode, MuseError
@@ -76,7 +77,9 @@ def attn_viz(
         "devices": devices,
     }
     settings, _ = resolve_as(AttentionSettings, "attn-viz", flags, sets, config)
-    original = read_picture(image)  # a name that is wrong is told before a network is loaded
+    original = read_picture(
+        image, notes=(notes := Counter[str]())
+    )  # a name that is wrong is told before a network is loaded
     device = pick_device(settings.devices)
     others = [load(where, device) for where in against or []]
     tokenizers = [load(chosen_or_newest(checkpoint), device, "attends"), *(o for o in others if isinstance(o, Attends))]
@@ -90,6 +93,7 @@ def attn_viz(
     )
     target = out_file or Path(f"{image.stem}-attention.png")
     save_attention(scene, target, style=settings.style)
+    tell_notes(notes)
     give(image, target, measure(scene), scene.silent)
 
 

@@ -226,7 +226,7 @@ def in_words(comparison: "Comparison") -> str:
     rows.append(["protocol", *(column.fingerprint or NOTHING for column in columns)])
     lines = [table(rows, ["tokenizer", *(column.title for column in columns)]), ""]
     lines += [f"{NOTHING} {', '.join(names)}: {what}" for what, names in comparison.reasons().items()]
-    lines += comparison.generated()
+    lines += [*comparison.readers(), *comparison.generated()]
     if comparison.published:
         lines += ["", f"published elsewhere. {APART}"]
         lines.append(table(published_rows(comparison.published), PUBLISHED_HEADS))

@@ -1,5 +1,6 @@
 """`muse infer`: pictures to reconstructions."""
 
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -73,12 +74,12 @@ def infer(
     short_side = short_side_of(settings.size_px, tokenizer.info.resolution)
     done: list[dict[str, Any]] = []
     unread: dict[str, str] = {}
-    pooled = {}
+    pooled, notes = {}, Counter[str]()
     progress = out.progress()
     with progress.track("infer", len(files)) as tracker:
         for file in files:
             try:
-                picture = read_picture(file, short_side)
+                picture = read_picture(file, short_side, notes=notes)
             except MuseError as error:
                 unread[str(file)] = error.what
                 progress.warn(error.what)
@@ -89,7 +90,16 @@ def infer(
             tracker.advance()
     if features and pooled:
         write_features(features, pooled)
+    tell_notes(notes)
     report(done, unread, tokenizer.info.name, features if pooled else None)
+
+
+def tell_notes(notes: "Counter[str]") -> None:
+    """Say once what reading left out of how many images."""
+    from muse_core.image_files import noted
+
+    for note in noted(notes):
+        out.warn(note)
 
 
 def size_in_pixels(text: str | None) -> str | int | None:

@@ -217,8 +217,13 @@ def beside(source: str) -> str:
 
 def tell(written: "Sharded", source: str) -> int:
     """Say what was written or would be; a dry run that found damage is a check that found problems."""
+    from muse_core.image_files import noted
+
     document: dict[str, Any] = {"command": "shard", "dry_run": written.planned, **written.as_index()}
-    out.result({**document, "out": written.out, "errors": written.errors}, in_words(written, source))
+    notes = noted(written.notes)
+    out.result({**document, "out": written.out, "errors": written.errors, "notes": notes}, in_words(written, source))
+    for note in notes:
+        out.warn(note)
     for split, count in written.splits.items():
         if not count:
             out.warn(f"split {split} is empty")

@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import io
 import json
-import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from muse_core.data.sample import UNKNOWN_LABEL, Sample, Skip
+from muse_core.errors import BadMemberError as BadMemberError
+from muse_core.image_files import ImageFile
 
 IMAGE_SUFFIXES = ("jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff", "ppm")
 CAPTION_SUFFIXES = ("txt", "text", "caption")
 MASK_SUFFIX = "seg.png"
-
-MAX_PIXELS = 89_478_485
-"""A picture that claims more is refused before it is unpacked: Pillow's own limit, also when others switch that off."""
 
 
 @dataclass(frozen=True)
@@ -56,20 +51,16 @@ def _is_side(value: object) -> TypeGuard[int | float]:
     return isinstance(value, int | float) and value > 0
 
 
-class BadMemberError(Exception):
-    """A member of a sample that cannot be used; its text is the reason that is counted."""
-
-
 def decode(raw: RawSample, shape_filter: ShapeFilter | None = None) -> Sample | Skip:
     """Decode a sample. Only damage makes it a `Skip`: a missing caption, class or mask does not."""
     try:
         record = read_record(raw.members)
         if shape_filter is not None and not shape_filter.keeps(record):
             return Skip("filtered by shape", raw.key, error=False)
-        image, mask = read_image(raw.members), read_mask(raw.members)
-        if mask is not None and mask.shape != image.shape[:2]:
-            raise BadMemberError("mask and image differ in size")
-        return Sample(raw.key, image, read_caption(raw.members, record), read_label(raw.members, record), mask)
+        image = open_image(raw.members)
+        pixels, mask = image.pixels(), read_mask(raw.members, image)
+        caption, label = read_caption(raw.members, record), read_label(raw.members, record)
+        return Sample(raw.key, pixels, caption, label, mask, image.notes)
     except BadMemberError as problem:
         return Skip(str(problem), raw.key)
 
@@ -114,59 +105,16 @@ def read_label(members: Mapping[str, bytes], record: Mapping[str, Any]) -> int:
         raise BadMemberError("label is not a whole number") from problem
 
 
-def read_image(members: Mapping[str, bytes]) -> NDArray[np.uint8]:
-    """The picture as (H, W, 3) uint8 RGB."""
+def open_image(members: Mapping[str, bytes], reason: str = "image cannot be decoded") -> ImageFile:
+    """Open the image of a sample; `reason` is what is said where that cannot be done."""
     content = next((members[suffix] for suffix in IMAGE_SUFFIXES if suffix in members), None)
     if content is None:
         raise BadMemberError("no image")
-    reason = "image cannot be decoded"
-    with _opened(content, reason) as image, _counted(reason):
-        if image.mode.startswith("I"):  # 16 bits, which Pillow would clip rather than scale
-            grey = (np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)
-            return np.repeat(grey[..., None], 3, axis=2)
-        return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))  # converting would copy it all
+    return ImageFile(content, reason)
 
 
-def read_mask(members: Mapping[str, bytes]) -> NDArray[np.uint8] | None:
-    """The mask as (H, W) uint8 label values, which are never colours: palettes are not applied."""
+def read_mask(members: Mapping[str, bytes], image: ImageFile) -> NDArray[np.uint8] | None:
+    """The mask of the upright image as (H, W) uint8 label values, which are never colours: palettes are not applied."""
     if MASK_SUFFIX not in members:
         return None
-    with _opened(members[MASK_SUFFIX], "mask cannot be decoded") as image:
-        if image.mode not in ("L", "P"):
-            raise BadMemberError("mask is not one byte per pixel")
-        return np.asarray(image)
-
-
-def open_header(content: bytes, reason: str) -> Image.Image:
-    """A picture of which no more than the header was read, and whose size is no bomb.
-
-    Raises:
-        BadMemberError: with `reason`, or what is wrong beyond that.
-    """
-    if not content:
-        raise BadMemberError(f"{reason}: it is empty")
-    with _counted(reason), warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # counted below instead
-        image = Image.open(io.BytesIO(content))
-    if image.width * image.height > MAX_PIXELS:
-        raise BadMemberError("decompression bomb")
-    return image
-
-
-def _opened(content: bytes, reason: str) -> Image.Image:
-    """A fully read picture, whose size is checked before it is unpacked."""
-    image = open_header(content, reason)
-    with _counted(reason):
-        image.load()
-    return image
-
-
-@contextmanager
-def _counted(reason: str) -> Iterator[None]:
-    """Turn whatever Pillow raises into a reason: on damaged bytes its readers raise nearly any kind of error."""
-    try:
-        yield
-    except Image.DecompressionBombError as problem:
-        raise BadMemberError("decompression bomb") from problem
-    except Exception as problem:
-        raise BadMemberError(reason) from problem
+    return image.upright_mask(ImageFile(members[MASK_SUFFIX], "mask cannot be decoded").labels())

@@ -27,7 +27,7 @@ class Sample:
     """One decoded sample.
 
     image: (H, W, 3) uint8 RGB. caption: empty when there is none. label: class index or `UNKNOWN_LABEL`.
-    mask: (H, W) uint8 of raw label values, or None.
+    mask: (H, W) uint8 of raw label values, or None. notes: what reading the image left out, as `ImageFile.notes`.
     """
 
     key: str
@@ -35,6 +35,7 @@ class Sample:
     caption: str = ""
     label: int = UNKNOWN_LABEL
     mask: NDArray[np.uint8] | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -48,12 +49,16 @@ class Skip:
 
 @dataclass
 class Skips:
-    """How many samples were read and how many passed over, by reason, with the first key of each reason."""
+    """How many samples were read and how many passed over, by reason, with the first key of each reason.
+
+    notes: how many images were read without something that they hold, by note.
+    """
 
     seen: int = 0
     errors: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
     examples: dict[str, str] = field(default_factory=dict)
+    notes: Counter[str] = field(default_factory=Counter)
 
     def note(self, item: Sample | Skip) -> None:
         """Count one item of a source."""
@@ -62,6 +67,8 @@ class Skips:
             self.errors += item.error
             self.reasons[item.reason] += 1
             self.examples.setdefault(item.reason, item.key)
+        else:
+            self.notes.update(item.notes)
 
     def merge(self, other: Skips) -> None:
         """Add the counts of another reader."""
@@ -69,6 +76,7 @@ class Skips:
         self.errors += other.errors
         self.reasons.update(other.reasons)
         self.examples = {**other.examples, **self.examples}
+        self.notes.update(other.notes)
 
     def refuse_many(self, limit: float, least: int = 1000) -> None:
         """Stop the run when, after `least` samples, more than a fraction `limit` was damaged; 0 waits for none."""
@@ -88,7 +96,8 @@ class Batch:
     images: (B, 3, S, S) float32 in [0, 1]. labels: (B,) int64. masks: (B, S, S) uint8, or None when no sample has one.
     read_s: seconds that the busiest of its readers worked on it. cursor: for each lane this process reads, how many raw
     samples it had consumed after this batch; given to `Batches` it makes reading continue behind this batch. skipped,
-    examples: samples passed over since reading began, by reason, and the first key of each.
+    examples: samples passed over since reading began, by reason, and the first key of each. notes: images since then
+    that were read without something that they hold, by note.
     """
 
     images: Tensor
@@ -100,6 +109,7 @@ class Batch:
     cursor: dict[int, int] = field(default_factory=dict)
     skipped: dict[str, int] = field(default_factory=dict)
     examples: dict[str, str] = field(default_factory=dict)
+    notes: dict[str, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -128,4 +138,5 @@ def collate(samples: list[Sample], cursor: dict[int, int] | None = None, skips: 
         cursor=cursor or {},
         skipped=dict(skips.reasons) if skips else {},
         examples=dict(skips.examples) if skips else {},
+        notes=dict(skips.notes) if skips else {},
     )

@@ -3,6 +3,7 @@
 Letters: B images, S side of an image.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -13,6 +14,7 @@ from muse_core.data.transforms import eval_transform
 from muse_core.errors import MuseError
 from muse_core.evaluation.processes import ALONE, Team
 from muse_core.evaluation.protocol import Counts, Value
+from muse_core.image_files import READER, noted
 from muse_core.progress import Progress
 
 if TYPE_CHECKING:
@@ -84,6 +86,7 @@ class EvalData:
             "resize": "shorter side, bicubic, antialiased",
             "crop": "centre",
             "partial": self.limit is not None,
+            "reader": READER,
         }
 
 
@@ -121,10 +124,11 @@ def mask_names(source: "Source", label_rule: str) -> tuple[str, ...] | None:
 
 @dataclass
 class Tally:
-    """Counts while reading: samples used, and those left out by reason."""
+    """Counts while reading: samples used, those left out by reason, and those read in part by note."""
 
     seen: int = 0
     skipped: dict[str, int] = field(default_factory=dict)
+    notes: Counter[str] = field(default_factory=Counter)
 
     def skip(self, reason: str, amount: int) -> None:
         """Count samples that were read but cannot be used."""
@@ -158,26 +162,30 @@ def samples(data: EvalData, tally: Tally) -> Iterator[tuple[int, Sample]]:
         skips.refuse_many(_LIMIT_ERRORS)
         if isinstance(item, Sample):
             tally.seen += 1
+            tally.notes.update(item.notes)
             yield position, item
     for reason, amount in skips.reasons.items():
         tally.skip(reason, amount)
 
 
-def settle(data: EvalData, tally: Tally) -> None:
-    """Let every `tally` hold the counts of all processes, once all have reached their end.
+def settle(data: EvalData, tally: Tally, progress: Progress) -> None:
+    """Let every `tally` hold the counts of all processes, once all have reached their end, and tell of its notes.
 
     Raises:
         MuseError: no process found a single usable sample.
     """
-    parts = data.team.gather((tally.seen, dict(tally.skipped)))
-    tally.seen, tally.skipped = 0, {}
-    for seen, skipped in parts:
+    parts = data.team.gather((tally.seen, dict(tally.skipped), dict(tally.notes)))
+    tally.seen, tally.skipped, tally.notes = 0, {}, Counter()
+    for seen, skipped, notes in parts:
         tally.seen += seen
+        tally.notes.update(notes)
         for reason, amount in skipped.items():
             tally.skip(reason, amount)
     if not tally.seen:
         what = f"no usable sample in {data.name}: {tally.skipped or 'it is empty'}"
         raise MuseError(what, hint=f"muse inspect {data.name}")
+    for note in noted(tally.notes) if data.team.rank == 0 else ():
+        progress.warn(f"{data.name}: {note}")
 
 
 def read(data: EvalData, progress: Progress, what: str, tally: Tally) -> Iterator[Numbered]:
@@ -194,7 +202,7 @@ def read(data: EvalData, progress: Progress, what: str, tally: Tally) -> Iterato
             batch = _collated([(position, transform(sample)) for position, sample in turn], data.device)
             yield batch
             tracker.advance(len(batch.positions))
-    settle(data, tally)
+    settle(data, tally, progress)
 
 
 def _collated(waiting: list[tuple[int, Sample]], device: str) -> Numbered:

@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from muse_core.data.sample import UNKNOWN_MASK, Sample
-from muse_core.data.transforms import eval_transform
+from muse_core.data.transforms import LONGEST, eval_transform
 from muse_core.errors import MuseError
 from muse_core.evaluation.reading import EvalData, Tally, named, samples, settle
 from muse_core.model.abilities import Described, Featurizes
@@ -66,7 +66,7 @@ def looks(data: EvalData, view: View, tally: Tally, progress: Progress) -> Itera
             waiting = [(position, seen, measured) for _, position, seen, measured in alike]
             used += len(waiting)
             yield _look(waiting, data.device)
-    settle(data, tally)
+    settle(data, tally, progress)
     if not sum(data.team.gather(used)):
         raise MuseError(
             f"not one of the {tally.seen} samples of {data.name} has a mask",
@@ -82,6 +82,8 @@ def _with_masks(
         tracker.advance()
         if sample.mask is None or bool((sample.mask == UNKNOWN_MASK).all()):
             tally.skip("no mask", 1)
+        elif view.name != "crop" and max(sample.mask.shape) > LONGEST * min(sample.mask.shape):
+            tally.skip(f"more than {LONGEST} times as long as wide, which only --view crop takes", 1)
         else:
             yield data.batch_of(position), position, *_seen(sample, view)
 

@@ -13,7 +13,7 @@ from muse_core.data.decode import (
     BadMemberError,
     RawSample,
     decode,
-    open_header,
+    open_image,
     read_caption,
     read_label,
     read_record,
@@ -22,6 +22,7 @@ from muse_core.data.places import open_place
 from muse_core.data.sample import Sample, Skip
 from muse_core.data.shards import Shard
 from muse_core.data.tars import list_tar, read_tar
+from muse_core.image_files import ImageFile
 from muse_core.inspection.findings import Findings
 
 FORMATS = {"jpg": "JPEG", "jpeg": "JPEG", "png": "PNG", "webp": "WEBP"}
@@ -131,17 +132,19 @@ def _look_at_sample(raw: RawSample, look: Look, deep: bool) -> None:
 
 
 def _look_at_picture(raw: RawSample, look: Look) -> tuple[int, int]:
-    suffix = next((one for one in IMAGE_SUFFIXES if one in raw.members), None)
-    if suffix is None:
-        raise BadMemberError("no image")
-    content = raw.members[suffix]
-    with open_header(content, "image cannot be opened") as image:
-        kind, size = str(image.format), image.size
-    look.formats[kind] += 1
-    look.pictures[_short(content)] += 1
-    if FORMATS.get(suffix, kind) != kind:
-        look.notes.note(f".{suffix} holds {kind}", raw.key)
-    return size
+    image = open_image(raw.members, "image cannot be opened")
+    if image.unreadable:
+        raise BadMemberError(image.unreadable)
+    if MASK_SUFFIX in raw.members:
+        image.refuse_mask(ImageFile(raw.members[MASK_SUFFIX], "mask cannot be opened").stored_size)
+    look.formats[image.format] += 1
+    suffix = next(one for one in IMAGE_SUFFIXES if one in raw.members)
+    look.pictures[_short(raw.members[suffix])] += 1
+    if FORMATS.get(suffix, image.format) != image.format:
+        look.notes.note(f".{suffix} holds {image.format}", raw.key)
+    for note in image.notes:
+        look.notes.note(f"image {note}", raw.key)
+    return image.size
 
 
 def _short(content: bytes) -> bytes:

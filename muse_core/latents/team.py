@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from muse_core.errors import ExitCode, MuseError
+from muse_core.image_files import noted
 from muse_core.latents.units import Unit
 from muse_core.latents.write import LatentJob, LatentReport, finish, prepare, write_units
 from muse_core.machine import cores
@@ -56,6 +57,8 @@ def write_latents(
     report = finish(job, out)
     for reason, count in report.skipped.items():
         progress.warn(f"{count} left out: {reason}")
+    for note in noted(report.notes):
+        progress.warn(note)
     return report
 
 

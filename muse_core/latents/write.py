@@ -7,8 +7,9 @@ Letters: B images, C latent channels, S side of an image.
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,10 @@ class LatentJob:
 
 @dataclass(frozen=True)
 class LatentReport:
-    """What was written: shards and samples in all, what was skipped by reason, and the statistics."""
+    """What was written: shards and samples in all, what was skipped by reason, and the statistics.
+
+    notes: how many images were read without something that they hold, by note.
+    """
 
     folder: Path
     shards: int
@@ -66,6 +70,7 @@ class LatentReport:
     skipped: Mapping[str, int]
     shape: tuple[int, ...]
     stats: LatentStats
+    notes: Mapping[str, int] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON-able document."""
@@ -119,17 +124,18 @@ def finish(job: LatentJob, out: Path) -> LatentReport:
     moments = Moments.from_json(full[0]["moments"])
     for part in full[1:]:  # in the order of the shards, so that who made them does not show
         moments = moments.merged(Moments.from_json(part["moments"]))
-    skipped: dict[str, int] = {}
+    skipped, notes = Counter[str](), Counter[str]()
     for part in parts:
-        for reason, count in part["skipped"].items():
-            skipped[reason] = skipped.get(reason, 0) + count
+        skipped.update(part["skipped"])
+        notes.update(part.get("notes", {}))
     stats = LatentStats.of(moments)
     entries = [{key: part[key] for key in ("name", "count", "bytes", "sha256")} for part in full]
-    report = LatentReport(out, len(full), sum(part["count"] for part in full), skipped, tuple(full[0]["shape"]), stats)
+    samples, shape = sum(part["count"] for part in full), tuple(full[0]["shape"])
+    report = LatentReport(out, len(full), samples, dict(skipped), shape, stats, dict(notes))
     write_json(
         out / STATS_NAME, {**asdict(stats), "shape": list(report.shape), "samples": report.samples, **asdict(job)}
     )
-    index = {"format": "muse-latents/1", "count": report.samples, "skipped": skipped, "settings": asdict(job)}
+    index = {"format": "muse-latents/1", "count": report.samples, "skipped": report.skipped, "settings": asdict(job)}
     write_json(out / INDEX_NAME, {**index, "shards": entries})
     return report
 
@@ -155,7 +161,7 @@ def _is_done(out: Path, unit: Unit) -> bool:
 
 
 def _write_unit(job: LatentJob, unit: Unit, out: Path, tokenizer: Encodes, device: str, skips: Skips) -> None:
-    before = skips.reasons.copy()
+    before, noted_before = skips.reasons.copy(), skips.notes.copy()
     aside = out / f".{unit.name}.tar.tmp"
     moments: Moments | None = None
     count, shape = 0, list[int]()
@@ -175,7 +181,10 @@ def _write_unit(job: LatentJob, unit: Unit, out: Path, tokenizer: Encodes, devic
     aside.unlink(missing_ok=True)
     entry = {"name": f"{unit.name}.tar", "count": count, "bytes": tar.bytes, "sha256": tar.sha256, "shape": shape}
     gathered = moments.to_json() if moments else None
-    write_json(out / PARTS / f"{unit.name}.json", {**entry, "skipped": skips.reasons - before, "moments": gathered})
+    told = {"skipped": skips.reasons - before}
+    if notes := skips.notes - noted_before:
+        told["notes"] = notes
+    write_json(out / PARTS / f"{unit.name}.json", {**entry, **told, "moments": gathered})
 
 
 def _batches(unit: Unit, job: LatentJob, skips: Skips) -> Iterator[list[Sample]]:

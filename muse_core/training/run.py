@@ -88,6 +88,7 @@ class Run:
     cursor: dict[int, int] = field(default_factory=dict)
     skipped: dict[str, int] = field(default_factory=dict)
     skipped_before: dict[str, int] = field(default_factory=dict)
+    notes: set[str] = field(default_factory=set)
     negatives: Tensor | None = None
     speed: Speed = field(default_factory=Speed)
     sharing: Sharing = field(default_factory=Sharing)
@@ -113,6 +114,9 @@ class Run:
             first = batch.examples.get(reason, "?")
             self.progress.warn(f"samples are passed over: {reason} (first: {first}); state.json counts them")
         self.skipped = dict(skipped)
+        for note in batch.notes.keys() - self.notes:
+            self.progress.warn(f"the data have images {note}")
+        self.notes |= batch.notes.keys()
 
     def losses(self, output: StepOutput, batch: Batch, step: int) -> dict[str, Tensor]:
         """Return the active losses of a batch, unweighted."""

@@ -8,10 +8,11 @@ import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from muse_core.viz.runview import ScoreView
+from muse_core.viz.runview import ScoreView, readers_differ
 from muse_core.viz.scores import MetricLook, look_of
 
 NOTHING = "–"
+ANOTHER = "measured under another protocol"
 
 MEASURED = (
     ("eval", "rfid"),
@@ -90,7 +91,7 @@ class Entry:
         for score in self.scores:
             if score.command == column.command:
                 told = score.not_measured.get(column.metric)
-                return told or "measured under another protocol"
+                return told or ANOTHER
         return self.missing.get(_MEASURE_OF[column.command], "not asked for")
 
 
@@ -155,6 +156,13 @@ class Comparison:
         """One row as text."""
         return tuple(column.look.show(entry.value(column)) for column in self.columns)
 
+    def why_missing(self, entry: Entry, column: Column) -> str:
+        """Say why an entry has no number for a column; of another protocol also whether files were read otherwise."""
+        why = entry.why_missing(column)
+        newest = max((score.reader for each in self.entries for score in each.scores), default=0)
+        own = next((score.reader for score in entry.scores if score.command == column.command), newest)
+        return f"{why}, image files by reader {own}" if why == ANOTHER and own != newest else why
+
     def reasons(self) -> dict[str, list[str]]:
         """Reason -> what it explains, as in "VQGAN: zero-shot"."""
         told: dict[str, list[str]] = {}
@@ -162,10 +170,15 @@ class Comparison:
             missing: dict[str, list[str]] = {}
             for column in self.columns:
                 if entry.value(column) is None:
-                    missing.setdefault(entry.why_missing(column), []).append(column.name)
+                    missing.setdefault(self.why_missing(entry, column), []).append(column.name)
             for why, titles in missing.items():
                 told.setdefault(f"{', '.join(titles)}: {why}", []).append(entry.name)
         return told
+
+    def readers(self) -> list[str]:
+        """Say which numbers were measured on image files that were read by other rules."""
+        told = readers_differ({entry.name: entry.scores for entry in self.entries})
+        return [told] if told else []
 
     def generated(self) -> list[str]:
         """Say of each gFID how its samples were drawn and by what: the number means nothing without."""
@@ -186,7 +199,7 @@ def to_markdown(comparison: Comparison) -> str:
     prints = ["protocol", *(f"`{column.fingerprint or NOTHING}`" for column in columns), ""]
     parts = ["## Measured here", "", *_markdown_table(head, [*rows, prints]), ""]
     parts += [f"- {', '.join(names)}: no {what}" for what, names in comparison.reasons().items()]
-    parts += [f"- {line}" for line in comparison.generated()]
+    parts += [f"- {line}" for line in (*comparison.readers(), *comparison.generated())]
     if comparison.published:
         parts += ["", "## Published elsewhere", "", APART, ""]
         parts += _markdown_table(PUBLISHED_HEADS, published_rows(comparison.published))
@@ -222,7 +235,11 @@ def to_csv(comparison: Comparison) -> str:
     for entry in comparison.entries:
         for column in comparison.columns:
             value, better = entry.value(column), column.look.better or ""
-            told = ("measured", column.fingerprint) if value is not None else ("missing", entry.why_missing(column))
+            told = (
+                ("measured", column.fingerprint)
+                if value is not None
+                else ("missing", comparison.why_missing(entry, column))
+            )
             number = "" if value is None else repr(value)
             writer.writerow((entry.name, told[0], column.command, column.metric, number, better, told[1], "muse"))
     for each in comparison.published:

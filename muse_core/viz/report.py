@@ -115,6 +115,7 @@ def _comparison(comparison: Comparison) -> dict[str, object]:
         "columns": comparison.columns,
         "rows": [(entry, comparison.cells(entry)) for entry in comparison.entries],
         "reasons": [(", ".join(names), what) for what, names in comparison.reasons().items()],
+        "readers": comparison.readers(),
         "licences": [(entry.name, entry.licence or NOTHING) for entry in comparison.entries],
         "nothing": NOTHING,
         "apart": APART,

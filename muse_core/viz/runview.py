@@ -4,7 +4,7 @@ A file that is absent is simply not shown; one that cannot be read is named in `
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -53,6 +53,12 @@ class ScoreView:
     def column(self, metric: str) -> str:
         """What a number must share with another one to stand in the same column."""
         return self.columns.get(metric, self.fingerprint)
+
+    @property
+    def reader(self) -> int:
+        """Version of the rules by which image files were read; 1 where the protocol is older than such versions."""
+        version = self.protocol.get("reader", 1)
+        return version if isinstance(version, int) else 1
 
 
 @dataclass(frozen=True)
@@ -213,6 +219,25 @@ def score_view(content: Mapping[str, Json], source: str) -> ScoreView:
         notes=tuple(str(note) for note in _list(content.get("notes"))),
         not_measured={name: str(why) for name, why in _mapping(content.get("not_measured")).items()},
         seconds=float(seconds) if isinstance(seconds, int | float) else None,
+    )
+
+
+def readers_differ(scores: Mapping[str, Iterable[ScoreView]]) -> str:
+    """Say which of the scores, by who was measured, read image files by other rules, and what that means; "" if none.
+
+    A score says nothing of the files it was measured on, so it is not known whether the rules made a difference.
+    """
+    by_reader: dict[int, dict[str, None]] = {}
+    for name, measured in scores.items():
+        for score in measured:
+            by_reader.setdefault(score.reader, {})[name] = None
+    if len(by_reader) < 2:
+        return ""
+    *older, (newest, _) = sorted(by_reader.items())
+    who = "; ".join(f"{', '.join(names)} by reader {reader}" for reader, names in older)
+    return (
+        f"image files were read by other rules: {who}, the others by reader {newest}. Numbers are the same where every "
+        "file is upright and has 8 bits a channel; else measure again"
     )
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from muse_core.viz.curves import number
-from muse_core.viz.runview import Json, RunView, ScoreView, flatten
+from muse_core.viz.runview import Json, RunView, ScoreView, flatten, readers_differ
 
 Better = Literal["higher", "lower"]
 
@@ -228,6 +228,7 @@ class Table:
     notes: tuple[str, ...]
     not_measured: tuple[tuple[str, str], ...]
     details: tuple[tuple[str, "Detail"], ...]
+    readers: str = ""
 
     @property
     def mixed(self) -> bool:
@@ -269,6 +270,7 @@ def _table(command: str, pairs: Sequence[tuple[RunView, ScoreView]]) -> Table:
         notes=tuple(dict.fromkeys(note for _, score in pairs for note in score.notes)),
         not_measured=tuple(dict.fromkeys(entry for _, score in pairs for entry in score.not_measured.items())),
         details=tuple(_details(pairs)),
+        readers=readers_differ({name: [score] for name, (_, score) in zip(_row_names(pairs), pairs, strict=True)}),
     )
 
 

@@ -177,7 +177,7 @@ def test_everything_that_cannot_be_stored_is_named_with_its_reason(tmp_path: Pat
         "text.jpg": "image cannot be decoded",
         "empty.png": "image is empty",
         "bomb.png": "decompression bomb",
-        "moving.gif": "GIF pictures are only stored re-encoded (--format jpg or webp)",
+        "moving.gif": "GIF pictures are only stored re-encoded (--format jpg or webp, or --resize)",
         "latin.jpg": "caption is not UTF-8",
         "broken.jpg": "json cannot be parsed",
         "odd.jpg": "mask and image differ in size",

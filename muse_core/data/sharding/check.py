@@ -8,19 +8,19 @@ from muse_core.data.decode import MASK_SUFFIX, BadMemberError, RawSample, ShapeF
 from muse_core.data.sample import Skip
 from muse_core.data.sharding.items import Item, Looked, Part, Planned
 from muse_core.data.sharding.members import (
-    Shape,
     caption_of,
     check_mask,
     label_of,
     members,
+    opened,
     part_bytes,
     record_of,
-    shape_of,
     suffix_for,
 )
 from muse_core.data.sharding.options import ShardOptions
 from muse_core.data.sharding.places import read_range
 from muse_core.data.sharding.tar import space_for
+from muse_core.image_files import ImageFile
 
 HEADS = (4 * 1024, 64 * 1024)
 """Bytes in which the header of a picture ends, with a thumbnail or without; where it does not, all of it is read."""
@@ -29,33 +29,37 @@ HEADS = (4 * 1024, 64 * 1024)
 def look(item: Item, options: ShardOptions) -> Looked:
     """Read the header of the picture, and everything small; with `verify` decode it as readers will."""
     try:
-        shape = _header(item.parts["image"])
-        suffix = suffix_for(shape, options)
+        image = _header(item.parts["image"], whole=MASK_SUFFIX in item.parts)
+        suffix = suffix_for(image, options)
         _, record = record_of(item) or (b"", {})
-        if not _shape_filter(options).keeps({**record, "width": shape.width, "height": shape.height}):
+        width, height = image.stored_size
+        if not _shape_filter(options).keeps({**record, "width": width, "height": height}):
             return Looked(reason="filtered by shape")
         caption = caption_of(item, options.captions, record)
         if options.recipe in ("cc12m", "blip3o") and not caption:
             return Looked(reason="no caption")
         label_of(item)
         if MASK_SUFFIX in item.parts:
-            check_mask(part_bytes(item.parts[MASK_SUFFIX]), shape)
+            check_mask(part_bytes(item.parts[MASK_SUFFIX]), image)
         if options.verify:
             _decode(item, suffix, options)
     except BadMemberError as problem:
         return Looked(reason=str(problem), error=True)
-    return Looked(suffix, _space(item, caption))
+    return Looked(suffix, _space(item, caption), notes=image.notes)
 
 
-def _header(part: Part) -> Shape:
+def _header(part: Part, whole: bool) -> ImageFile:
+    """Open an image; `whole`: read all of it, for which way up it is may be said at its end."""
     if part.size < 0:
         raise BadMemberError("file cannot be read")
     for head in HEADS:
-        if part.size > head:
+        if part.size > head and not whole:
             # The header may be longer; read whole, it says what is really wrong.
             with suppress(BadMemberError, OSError):
-                return shape_of(read_range(part.path, max(0, part.offset), head))
-    return shape_of(part_bytes(part))
+                image = opened(read_range(part.path, max(0, part.offset), head))
+                if image.format != "GIF":  # whose second frame may begin anywhere
+                    return image
+    return opened(part_bytes(part))
 
 
 def _shape_filter(options: ShardOptions) -> ShapeFilter:

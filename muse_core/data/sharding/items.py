@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 
@@ -38,12 +39,16 @@ class Left(NamedTuple):
 
 
 class Looked(NamedTuple):
-    """What a look at an item found. suffix: of its picture in the shard; bytes: what it will take there."""
+    """What a look at an item found. suffix: of its picture in the shard; bytes: what it will take there.
+
+    notes: what reading the image leaves out, as `ImageFile.notes`.
+    """
 
     suffix: str = ""
     bytes: int = 0
     reason: str = ""
     error: bool = False
+    notes: Sequence[str] = ()
 
 
 class Planned(NamedTuple):

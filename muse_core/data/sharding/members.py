@@ -4,34 +4,25 @@ from __future__ import annotations
 
 import io
 import json
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
-from muse_core.data.decode import MASK_SUFFIX, MAX_PIXELS, BadMemberError
+from muse_core.data.decode import MASK_SUFFIX, BadMemberError
 from muse_core.data.sharding.items import Item, Part, Planned
 from muse_core.data.sharding.options import ShardOptions
 from muse_core.data.sharding.places import read_range
+from muse_core.image_files import ImageFile
 
 SUFFIXES = {"JPEG": "jpg", "MPO": "jpg", "PNG": "png", "WEBP": "webp", "BMP": "bmp", "TIFF": "tif", "PPM": "ppm"}
 """Formats stored as they are, by their content: those readers of shards know. An MPO is a jpg and more behind it."""
 
+ENCODERS = {"jpg": ("JPEG", 65_500), "webp": ("WEBP", 16_383), "png": ("PNG", 2**31 - 1)}
+"""What writes a suffix, as Pillow calls it, and how many pixels a side can have in that format."""
+
 _LOSSLESS_TARGET = "png"
-
-
-@dataclass(frozen=True)
-class Shape:
-    """What the header of a picture says. format: as Pillow calls it; width, height: pixels as stored."""
-
-    format: str
-    width: int
-    height: int
-    mode: str
 
 
 def part_bytes(part: Part) -> bytes:
@@ -40,21 +31,22 @@ def part_bytes(part: Part) -> bytes:
     Raises:
         BadMemberError: it is not there, or no longer as long as it was when it was listed.
     """
-    with _reading("file"):
+    with _reading():
         content = read_range(part.path, max(0, part.offset), None if part.offset < 0 else part.size)
     if len(content) != part.size:
         raise BadMemberError("file changed while it was being sharded" if part.size >= 0 else "file cannot be read")
     return content
 
 
-def shape_of(content: bytes, what: str = "image") -> Shape:
-    """Read a picture's header.
+def opened(content: bytes, what: str = "image") -> ImageFile:
+    """Read the header of an image or a mask.
 
     Raises:
         BadMemberError: it has none, or promises more pixels than anybody should unpack.
     """
-    with _opened(content, what) as image:
-        return Shape(str(image.format), image.width, image.height, image.mode)
+    if not content:
+        raise BadMemberError(f"{what} is empty")
+    return ImageFile(content, f"{what} cannot be decoded")
 
 
 def record_of(item: Item) -> tuple[bytes, dict[str, Any]] | None:
@@ -140,64 +132,72 @@ def members(planned: Planned, options: ShardOptions) -> dict[str, bytes]:
     return stored
 
 
-def suffix_for(shape: Shape, options: ShardOptions) -> str:
-    """The suffix under which a picture is stored.
+def suffix_for(image: ImageFile, options: ShardOptions) -> str:
+    """The suffix under which an image is stored.
 
     Raises:
-        BadMemberError: readers of shards do not know its format, and it is not to be re-encoded.
+        BadMemberError: readers of shards do not know its format or its kind of pixels, or it is larger than the format
+            that is asked for can be.
     """
+    if image.unreadable:
+        raise BadMemberError(image.unreadable)
+    own = SUFFIXES.get(image.format)
+    if own is None and not options.reencodes:
+        raise BadMemberError(f"{image.format} pictures are only stored re-encoded (--format jpg or webp, or --resize)")
+    suffix = _target(own, options)
+    if options.reencodes and suffix != own:
+        _refuse_large(image.stored_size, suffix, options)
+    return suffix
+
+
+def _target(own: str | None, options: ShardOptions) -> str:
     if options.format != "keep":
         return options.format
-    own = SUFFIXES.get(shape.format)
-    if own is None:
-        raise BadMemberError(f"{shape.format} pictures are only stored re-encoded (--format jpg or webp)")
-    return own if options.resize is None or own in ("jpg", "webp") else _LOSSLESS_TARGET
+    if own is None or (options.resize is not None and own not in ("jpg", "webp")):
+        return _LOSSLESS_TARGET
+    return own
+
+
+def _refuse_large(size: tuple[int, int], suffix: str, options: ShardOptions) -> None:
+    longest = max(_resized(size, options))
+    kind, limit = ENCODERS[suffix]
+    if longest > limit:
+        raise BadMemberError(f"longer side has {longest:,} pixels, and {kind} holds at most {limit:,}")
 
 
 def reencoded(image: bytes, mask: bytes | None, suffix: str, options: ShardOptions) -> tuple[bytes, bytes | None]:
-    """A picture upright, its shorter side at most `resize`, in the format of `suffix`; its mask with it.
+    """An image upright, its shorter side at most `resize`, in the format of `suffix`; its mask with it.
 
-    What already is small enough, upright and of that format stays as it is.
+    What already is small enough, upright and of that format stays as it is. What is written has no EXIF, so that
+    nobody turns it again.
     """
-    with _opened(image, "image") as opened, _reading("image"):
-        own = SUFFIXES.get(str(opened.format))
-        small = options.resize is None or min(opened.size) <= options.resize
-        if own == suffix and small and opened.getexif().get(0x0112, 1) == 1:
-            return image, mask
-        # A profile of grey or of four inks would be wrong for what is written.
-        colour = opened.info.get("icc_profile") if opened.mode in ("RGB", "RGBA") else None
-        picture = ImageOps.exif_transpose(as_rgb(opened))
-    labels = _labels(mask, picture.size) if mask is not None else None
-    if not small and options.resize is not None:
-        size = _scaled(picture.size, options.resize)
+    file = opened(image)
+    size = _resized(file.size, options)
+    if SUFFIXES.get(file.format) == suffix and size == file.size and file.orientation == 1:
+        return image, mask
+    picture = file.rgb()
+    labels = None if mask is None else Image.fromarray(file.upright_mask(opened(mask, "mask").labels()))
+    if size != picture.size:
         picture = picture.resize(size, Image.Resampling.LANCZOS)
         labels = labels.resize(size, Image.Resampling.NEAREST) if labels else None
+    # A profile of grey or of four inks would be wrong for what is written.
+    colour = file.icc_profile if file.mode in ("RGB", "RGBA") else None
     quality = {} if suffix == _LOSSLESS_TARGET else {"quality": options.quality}
-    kind = {"jpg": "JPEG", "webp": "WEBP", _LOSSLESS_TARGET: "PNG"}[suffix]
-    return _encoded(picture, kind, icc_profile=colour, **quality), _encoded(labels, "PNG") if labels else None
+    return _encoded(picture, suffix, icc_profile=colour, **quality), _encoded(labels, "png") if labels else None
 
 
-def as_rgb(image: Image.Image) -> Image.Image:
-    """A picture as 8-bit RGB, as readers of shards see it; 16 bits are scaled rather than clipped."""
-    if not image.mode.startswith("I"):
-        return image.convert("RGB")
-    grey = (np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)
-    return Image.fromarray(grey).convert("RGB")
-
-
-def check_mask(content: bytes, shape: Shape) -> None:
+def check_mask(content: bytes, image: ImageFile) -> None:
     """Refuse a mask that readers would refuse.
 
     Raises:
-        BadMemberError: it is not a png of one byte per pixel, or not of its picture's size.
+        BadMemberError: it is not a png of one byte per pixel, or of no size that its image has, stored or upright.
     """
-    mask = shape_of(content, "mask")
+    mask = opened(content, "mask")
     if mask.format != "PNG":
         raise BadMemberError("mask is not a png")
     if mask.mode not in ("L", "P"):
         raise BadMemberError("mask is not one byte per pixel")
-    if (mask.width, mask.height) != (shape.width, shape.height):
-        raise BadMemberError("mask and image differ in size")
+    image.refuse_mask(mask.stored_size)
 
 
 def _checked(text: str) -> str:
@@ -208,44 +208,32 @@ def _checked(text: str) -> str:
     return text
 
 
-def _labels(content: bytes, size: tuple[int, int]) -> Image.Image:
-    with _opened(content, "mask") as opened, _reading("mask"):
-        labels = Image.fromarray(np.asarray(opened))  # label values: a palette is not applied
-    if labels.size != size:
-        raise BadMemberError("mask and image differ in size")
-    return labels
-
-
-def _scaled(size: tuple[int, int], shorter: int) -> tuple[int, int]:
+def _resized(size: tuple[int, int], options: ShardOptions) -> tuple[int, int]:
+    """Return the size at which an image is stored: its shorter side is shrunk to what is asked for, never enlarged."""
+    shorter = options.resize
+    if shorter is None or min(size) <= shorter:
+        return size
     width, height = size
     return max(1, round(width * shorter / min(size))), max(1, round(height * shorter / min(size)))
 
 
-def _encoded(picture: Image.Image, kind: str, **how: Any) -> bytes:
+def _encoded(picture: Image.Image, suffix: str, **how: Any) -> bytes:
+    kind, _ = ENCODERS[suffix]
     stream = io.BytesIO()
-    picture.save(stream, kind, **how)
+    picture.info.clear()  # nothing of the file but its pixels
+    try:
+        picture.save(stream, kind, **how)
+    except (OSError, ValueError) as problem:
+        raise BadMemberError(f"image cannot be stored as {suffix}") from problem
     return stream.getvalue()
 
 
-def _opened(content: bytes, what: str) -> Image.Image:
-    if not content:
-        raise BadMemberError(f"{what} is empty")
-    with _reading(what), warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # refused below instead
-        image = Image.open(io.BytesIO(content))
-    if image.width * image.height > MAX_PIXELS:
-        raise BadMemberError("decompression bomb")
-    return image
-
-
 @contextmanager
-def _reading(what: str) -> Iterator[None]:
-    """Turn whatever reading raises into a reason: on damaged bytes Pillow's readers raise nearly any kind of error."""
+def _reading() -> Iterator[None]:
+    """Turn whatever reading a file raises into a reason."""
     try:
         yield
     except BadMemberError:
         raise
-    except Image.DecompressionBombError as problem:
-        raise BadMemberError("decompression bomb") from problem
     except Exception as problem:
-        raise BadMemberError(f"{what} cannot be {'read' if what == 'file' else 'decoded'}") from problem
+        raise BadMemberError("file cannot be read") from problem

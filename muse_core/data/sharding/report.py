@@ -28,7 +28,7 @@ class Sharded:
     out: where. shards: every tar with its path inside `out`. fields: how many samples carry each suffix.
     splits: samples of each split, empty without splits. skipped: what was left out, by reason. errors: how many of
     these were damaged. planned: nothing was written, this is what would have been; sizes are then estimates, and
-    sums and fields are missing.
+    sums and fields are missing. notes: how many images are read without something that they hold, by note.
     """
 
     out: str
@@ -41,6 +41,7 @@ class Sharded:
     settings: Mapping[str, Any]
     more: Mapping[str, Any] = field(default_factory=dict)
     planned: bool = False
+    notes: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def count(self) -> int:

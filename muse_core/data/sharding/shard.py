@@ -286,6 +286,7 @@ def _report(
         errors=errors,
         settings=task.options.as_settings(),
         more=listed["more"],
+        notes=planned.get("notes", {}),
     )
 
 

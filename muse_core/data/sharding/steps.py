@@ -110,7 +110,8 @@ def plan(task: Task, listed: dict[str, Any]) -> dict[str, Any]:
     planned: list[dict[str, Any]] = []
     with work.writing("skipped.csv") as stream:
         leaving = _Leaving(stream)
-        samples = _samples(task, listed, leaving)
+        notes: Counter[str] = Counter()
+        samples = _samples(task, listed, leaving, notes)
         ordered = shuffled(samples, options.seed) if options.shuffle else samples
         for number, shard in enumerate(shards(ordered, options.per_shard, options.shard_bytes)):
             work.write(f"plan/{number:06d}.jsonl", "".join(shard.lines))
@@ -128,6 +129,7 @@ def plan(task: Task, listed: dict[str, Any]) -> dict[str, Any]:
         "width": max(5, *(len(str(count - 1)) for count in counts.values() if count)),
         "skipped": leaving.reasons,
         "errors": leaving.damaged.total(),
+        "notes": notes,
     }
 
 
@@ -166,7 +168,9 @@ def csv_row(*values: str) -> bytes:
     return stream.getvalue().encode("utf-8", "surrogateescape")
 
 
-def _samples(task: Task, listed: dict[str, Any], leave: Callable[[Left], None]) -> Iterator[tuple[str, Planned, int]]:
+def _samples(
+    task: Task, listed: dict[str, Any], leave: Callable[[Left], None], notes: Counter[str]
+) -> Iterator[tuple[str, Planned, int]]:
     work, options = Place(task.work), task.options
     index = {key: number for number, key in enumerate(listed["order"])}
     for number in range(listed["chunks"]):
@@ -182,6 +186,7 @@ def _samples(task: Task, listed: dict[str, Any], leave: Callable[[Left], None]) 
                 leave(Left(entry.name, found.reason, found.error))
                 continue
             label = int(entry.label) if listed["numbers"] and entry.label else index.get(entry.label, -1)
+            notes.update(found.notes)
             split = entry.split or (split_of(entry.name, options.split) if options.split else "")
             yield split, Planned(entry, found.suffix, label), found.bytes
 

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from muse_core.data.sharding.items import Item, Left, Part
 from muse_core.data.sharding.places import Entry, Place
 from muse_core.data.sharding.tables import Table
+from muse_core.image_files import SUFFIXES
 
-PICTURES = frozenset(
-    ("jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff", "ppm", "pgm", "gif", "jp2", "avif", "jfif", "mpo", "tga")
-)
+PICTURES = frozenset(SUFFIXES)
 MASK = "seg.png"
 SIDECARS = ("txt", "json", "cls", MASK)
 
