@@ -33,10 +33,10 @@ def picture(number: int) -> tuple[str, bytes]:
     stream = io.BytesIO()
     image = Image.fromarray(pixels)
     exif = Image.Exif()
-    exif[0x0112] = 6
+    exif[0x0112] = number // len(BASES) % 9
     grey = Image.fromarray(pixels[..., 0].astype(np.uint16) * 257)
     image = grey if mode == "I;16" else image.convert(mode)
-    image.save(stream, kind, **({"exif": exif} if kind in ("JPEG", "WEBP") else {}))
+    image.save(stream, kind, **({"exif": exif} if kind != "BMP" else {}))
     return suffix, stream.getvalue()
 
 
@@ -47,8 +47,8 @@ def pictures(folder: Path, cases: list[int], of: Cases) -> Iterator[Bug]:
     for case in cases:
         suffix, content = picture(case)
         (inside / f"{case:05d}.{suffix}").write_bytes(damaged(content, of.rng(case)))
-    bugs = [*_inferred(inside, folder, len(cases)), *_sharded(inside, folder, len(cases))]
-    yield from _blamed(bugs, folder, cases, of, pictures)
+    bugs = [*_inferred(inside, folder, len(cases)), *sharded(inside, folder, len(cases))]
+    yield from blamed(bugs, folder, cases, of, pictures)
 
 
 def captions(folder: Path, cases: list[int], of: Cases) -> Iterator[Bug]:
@@ -59,7 +59,7 @@ def captions(folder: Path, cases: list[int], of: Cases) -> Iterator[Bug]:
         suffix, content = picture(case)
         (inside / f"{case:05d}.{suffix}").write_bytes(content)
         (inside / f"{case:05d}.{'json' if case % 2 else 'txt'}").write_bytes(_caption(case, of.rng(case)))
-    yield from _blamed(list(_sharded(inside, folder, len(cases))), folder, cases, of, captions)
+    yield from blamed(list(sharded(inside, folder, len(cases))), folder, cases, of, captions)
 
 
 def _caption(case: int, rng: np.random.Generator) -> bytes:
@@ -71,7 +71,7 @@ def _caption(case: int, rng: np.random.Generator) -> bytes:
     return damaged(content, rng) if case % 4 == 3 else content
 
 
-def _blamed(bugs: list[Wrong], folder: Path, cases: list[int], of: Cases, again: Again) -> Iterator[Bug]:
+def blamed(bugs: list[Wrong], folder: Path, cases: list[int], of: Cases, again: Again) -> Iterator[Bug]:
     """Find out which case of a group is to blame."""
     if not bugs:
         return
@@ -94,9 +94,11 @@ def _inferred(inside: Path, folder: Path, count: int) -> Iterator[Wrong]:
         yield ended, "a picture is neither written nor named"
 
 
-def _sharded(inside: Path, folder: Path, count: int) -> Iterator[Wrong]:
+def sharded(inside: Path, folder: Path, count: int, options: tuple[str, ...] = ()) -> Iterator[Wrong]:
+    """Store pictures, look at what is stored, and measure it: no count may differ."""
     shards = str(folder / "shards")
-    ended = muse("shard", str(inside), "--out", shards, "--workers", "1", "--limit-errors", "100%", "--json")
+    how = ("--workers", "1", "--limit-errors", "100%", *options)
+    ended = muse("shard", str(inside), "--out", shards, *how, "--json")
     if ended.bug:
         yield ended, ""
     if ended.code != ExitCode.DONE:

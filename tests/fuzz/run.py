@@ -7,13 +7,15 @@ from pathlib import Path
 
 from tests.fuzz.checkpoints import checkpoints, runs, torch_files
 from tests.fuzz.kinds import Bug, Cases, Kind
+from tests.fuzz.oddpictures import odd_pictures
 from tests.fuzz.pictures import captions, pictures
 from tests.fuzz.plugins import plugins
 from tests.fuzz.settings import settings
 from tests.fuzz.tars import tars
 
 KINDS = (
-    Kind("pictures", 0.30, 30, pictures),
+    Kind("pictures", 0.20, 30, pictures),
+    Kind("odd pictures", 0.10, 20, odd_pictures),
     Kind("captions", 0.12, 30, captions),
     Kind("tars", 0.18, 30, tars),
     Kind("settings", 0.20, 30, settings),
