@@ -1,6 +1,6 @@
 """The run folder: the one place that knows what a run leaves behind and how to find it again.
 
-    config.yaml  origins.json  environment.json  status.json  log.txt  metrics.jsonl
+    config.yaml  origins.json  environment.json  identity.json  status.json  log.txt  metrics.jsonl
     checkpoints/step-0002000/  checkpoints/last   samples/   results/   report.html   tensorboard/
 
 A folder is a run when it has status.json. Nothing here knows what is inside a checkpoint.
@@ -61,6 +61,7 @@ class RunFolder:
         path: Path,
         settings: Mapping[str, Any],
         origins: Mapping[str, str],
+        more: Mapping[str, Mapping[str, Any]] | None = None,
         *,
         overwrite: bool = False,
         stage: int | None = None,
@@ -68,6 +69,8 @@ class RunFolder:
         steps: int | None = None,
     ) -> Self:
         """Begin a run: the folder with its settings, where they came from, and this machine.
+
+        more: further JSON documents by the names of their files, there before the folder counts as a run.
 
         Raises:
             MuseError: the folder is not empty and `overwrite` is off, or what is in it is not a run.
@@ -79,6 +82,8 @@ class RunFolder:
         run = cls(path)
         run.write_settings(settings, origins)
         write_json(path / "environment.json", environment())
+        for name, document in (more or {}).items():
+            write_json(path / name, document)
         now = _now()
         run._write_status(Status(stage=stage, size=size, steps=steps, started=now, updated=now))
         return run

@@ -13,7 +13,10 @@ LONGEST_FILE = 400
 THE_LOOP = ("muse_core/training/loop.py", "train")
 
 # What each part may import of muse_core besides itself; parts of one file are named by that file.
-BASE = {"errors", "progress", "interrupts", "files", "registry", "machine", "runs", "muse_core", "image_files"}
+BASE = {
+    *("errors", "progress", "interrupts", "files", "identity", "image_files"),
+    *("registry", "machine", "runs", "muse_core"),
+}
 ARROWS = {
     "errors": set(),
     "progress": set(),
@@ -21,6 +24,7 @@ ARROWS = {
     "offline": {"errors"},
     "interrupts": {"errors"},
     "files": {"errors"},
+    "identity": {"errors"},
     "registry": {"errors"},
     "machine": {"errors", "muse_core"},
     "runs": {"errors", "files", "interrupts", "machine", "records"},

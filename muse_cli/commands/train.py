@@ -15,17 +15,6 @@ if TYPE_CHECKING:
     from muse_core.settings.train import TrainSettings
 
 PACE = "Pace and records"
-MAY_CHANGE = {
-    "training.devices",
-    "training.save_every",
-    "training.eval_every",
-    "training.sample_every",
-    "training.log_every",
-    "training.keep",
-    "training.track",
-    "training.threads",
-    "data.workers",
-}
 
 
 Stage = Annotated[
@@ -230,7 +219,7 @@ def show_plans(asked: list[Request], sets: list[str] | None, config: Path | None
 
 
 def go_on(where: str, flags: Mapping[str, Any], sets: list[str], config: Path | None) -> None:
-    """Resume a run; only what cannot change its result may be set anew.
+    """Resume a run; only what cannot change its result may be set anew, and the place of data that have moved.
 
     Raises:
         MuseError: another setting was given (exit code 3), or there is no such run.
@@ -241,10 +230,11 @@ def go_on(where: str, flags: Mapping[str, Any], sets: list[str], config: Path | 
     from muse_core.runs import unfinished
     from muse_core.settings import resolve as resolve_settings
     from muse_core.settings.train import TrainSettings
+    from muse_core.training.identity import MAY_CHANGE, MAY_MOVE, refuse_absent, refuse_moved, with_absolute_paths
 
     run = as_seen(unfinished(where))
     typed = {key for key, value in flags.items() if value is not None} | {text.partition("=")[0] for text in sets}
-    refused = sorted(typed - MAY_CHANGE) + (["--config"] if config else [])
+    refused = sorted(typed - MAY_CHANGE - set(MAY_MOVE)) + (["--config"] if config else [])
     if refused:
         raise MuseError(
             f"--resume goes on with {run.path} as it was; {', '.join(refused)} cannot change",
@@ -255,10 +245,14 @@ def go_on(where: str, flags: Mapping[str, Any], sets: list[str], config: Path | 
     settings, origins = resolve_settings(
         TrainSettings, command="train", flags=flags, sets=sets, file=run.path / "config.yaml", environ={}
     )
+    refuse_absent(run, settings)
     refuse_unfit(settings)
     before = read_json(run.path / "origins.json")
+    if typed & set(MAY_MOVE):  # of several processes each refuses for itself, as none has met the others yet
+        refuse_moved(run, settings)
     with run.held():
-        run.write_settings(settings.model_dump(mode="json"), {**before, **{key: origins[key] for key in typed}})
+        document = with_absolute_paths(settings.model_dump(mode="json"))
+        run.write_settings(document, {**before, **{key: origins[key] for key in typed}})
     try:
         summary = resume(run, settings)
     except KeyboardInterrupt as error:

@@ -37,7 +37,8 @@ class Shard:
 
     count: samples in it, when its folder's index.json says so and the file has the size it recorded. size: bytes it had
     when it was found, or that its index says it has. shortened: the file is not the one the index describes. changed:
-    when a file was last written, in nanoseconds, as it was found.
+    when a file was last written, in nanoseconds, as it was found. sha256: as its index says, under the same condition
+    as count.
     """
 
     where: str
@@ -45,6 +46,7 @@ class Shard:
     size: int | None = None
     shortened: bool = False
     changed: int | None = None
+    sha256: str | None = None
 
     @property
     def path(self) -> Path:
@@ -315,8 +317,8 @@ def _shard(where: str, entry: dict[str, Any] | None) -> Shard:
     if entry is None:
         return Shard(where, size=here, changed=changed)
     same = here in (None, entry.get("bytes"))
-    count = int(entry["count"]) if same else None
-    return Shard(where, count, here or entry.get("bytes"), shortened=not same, changed=changed)
+    count, sha256 = (int(entry["count"]), entry.get("sha256")) if same else (None, None)
+    return Shard(where, count, here or entry.get("bytes"), shortened=not same, changed=changed, sha256=sha256)
 
 
 def read_index(folder: str | Path) -> dict[str, Any] | None:

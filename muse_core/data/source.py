@@ -7,11 +7,14 @@ that is needed to continue at the exact next sample.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from itertools import count as count_from
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+from muse_core.data.places import is_address
 from muse_core.data.sample import Sample, Skip
 from muse_core.data.scenes import scene_at
 from muse_core.data.scenes.splits import find_split
@@ -21,6 +24,8 @@ Item = Sample | Skip
 
 SCENE_SIZE = 64
 SCENE_COUNT = 2000
+_WEIGHT = re.compile(r"[0-9]*\.?[0-9]+")
+_GRAMMAR = re.compile(r" \+ |::|[{}*?\[\]]")  # what a source is written with, beside paths
 _SEED_STRIDE = 10**7  # each run seed gets its own stretch of scenes: ten million before it meets the next
 
 
@@ -103,9 +108,26 @@ def open_source(where: str, *, split: str = "train", size: int | None = None) ->
     return _open_one(where, split, size)
 
 
+def absolute(where: str) -> str:
+    """Return a source as it is named from any folder; built-in scenes and addresses stay as typed."""
+    here = os.getcwd()
+    if _GRAMMAR.search(here):  # behind the name of such a folder a path would be read as something else
+        return where
+    return " + ".join(_absolute(part) for part in where.split(" + "))
+
+
+def _absolute(part: str) -> str:
+    weight, space, rest = part.partition(" ")
+    if _WEIGHT.fullmatch(weight) and rest.strip():
+        return f"{weight}{space}{_absolute(rest)}"
+    if part == "demo" or part.startswith("demo:") or is_address(part):
+        return part
+    return "::".join(str(Path(one).expanduser().absolute()) for one in part.split("::"))
+
+
 def _weighted(part: str) -> tuple[float, str]:
     weight, _, where = part.partition(" ")
-    if re.fullmatch(r"[0-9]*\.?[0-9]+", weight) and where:
+    if _WEIGHT.fullmatch(weight) and where:
         return float(weight), where.strip()
     return 1.0, part
 

@@ -1,18 +1,19 @@
-"""Which files the weights of a tokenizer come from, so that a number can be traced to them."""
+"""Which files the weights of a tokenizer come from: to trace a number to them, and to go on with the same ones."""
 
 import hashlib
 from pathlib import Path
 
+from muse_core.identity import WHOLE, Content, Identity, Part, look
 from muse_core.model.abilities import Described
-from muse_core.model.checkpoint import digest_of_file, is_checkpoint, read_state
+from muse_core.model.checkpoint import is_checkpoint, read_state
 
 OURS = ("average.safetensors", "model.safetensors")
 WEIGHTS = (".safetensors", ".bin", ".pth", ".pt", ".ckpt")
 
-Identity = dict[str, str | int | None]
+Origin = dict[str, str | int | None]
 
 
-def checkpoint_of(tokenizer: object) -> Identity | None:
+def checkpoint_of(tokenizer: object) -> Origin | None:
     """Say where the weights of a tokenizer come from.
 
     Returns:
@@ -24,9 +25,35 @@ def checkpoint_of(tokenizer: object) -> Identity | None:
     place = Path(source)
     if not source or not place.exists():
         return None
-    ours = is_checkpoint(place)
-    step = read_state(place).step if ours else None
-    return {"path": str(place), "step": step, "sha256": digest(place, files_of(place, ours))}
+    step = read_state(place).step if is_checkpoint(place) else None
+    return {"path": str(place), "step": step, "sha256": _joined(identity_of_weights(place).files)}
+
+
+def identity_of_weights(place: Path, known: Identity | None = None) -> Identity:
+    """Return the identity of the weights at a path that `locate` returned: step and hash of each file.
+
+    Of a checkpoint of ours the hashes are those that its state.json records, which loading compares with the files.
+
+    Args:
+        place: a checkpoint folder, another folder with weights, or a file.
+        known: what was recorded before; a file that is as it was is not hashed again.
+
+    Raises:
+        MuseError: state.json is damaged.
+        OSError: a file cannot be read.
+    """
+    state = read_state(place) if is_checkpoint(place) else None
+    digests = state.digests if state else {}
+    seen = known.known() if known else {}
+    files = [_content(file, place, digests.get(file.name), seen) for file in files_of(place, state is not None)]
+    return Identity((Part({"step": state.step if state else None}, tuple(files)),))
+
+
+def _content(file: Path, place: Path, digest: str | None, seen: dict[str, Content]) -> Content:
+    name = file.name if file == place else file.relative_to(place).as_posix()
+    if digest:
+        return Content(name, file.stat().st_size, WHOLE + digest)
+    return look(file, name, seen, whole=True)
 
 
 def files_of(place: Path, ours: bool) -> list[Path]:
@@ -38,9 +65,9 @@ def files_of(place: Path, ours: bool) -> list[Path]:
     return sorted(file for file in place.rglob("*") if file.suffix in WEIGHTS and file.is_file())
 
 
-def digest(place: Path, files: list[Path]) -> str | None:
-    """Hash files of a folder."""
+def _joined(files: tuple[Content, ...]) -> str | None:
+    digests = [file.digest.removeprefix(WHOLE) for file in files]
     if len(files) < 2:
-        return digest_of_file(files[0]) if files else None
-    lines = (f"{digest_of_file(file)}  {file.relative_to(place).as_posix()}\n" for file in files)
+        return digests[0] if digests else None
+    lines = (f"{digest}  {file.name}\n" for digest, file in zip(digests, files, strict=True))
     return hashlib.sha256("".join(lines).encode()).hexdigest()

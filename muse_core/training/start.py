@@ -17,6 +17,7 @@ from muse_core.files import free_name, undo_aside
 from muse_core.progress import Logged, Progress, Silent
 from muse_core.runs import FollowerFolder, RunFolder, new_path
 from muse_core.settings.train import TrainSettings
+from muse_core.training.identity import FILE as IDENTITY, go_on, identify, refuse_absent, with_absolute_paths
 from muse_core.training.loop import train as train_loop
 from muse_core.training.plan import Plan, make_plan
 from muse_core.training.setup import build_run
@@ -70,6 +71,7 @@ def created(settings: TrainSettings, origins: Mapping[str, str], plan: Plan) -> 
             path,
             record(settings, plan),
             origins,
+            {IDENTITY: identify(settings, plan.init).to_json()},
             overwrite=run.overwrite,
             stage=run.stage,
             size=run.size,
@@ -93,14 +95,14 @@ def record(settings: TrainSettings, plan: Plan) -> dict[str, Any]:
     """
     document = settings.model_dump(mode="json")
     document["run"]["init"] = str(plan.init.absolute()) if plan.init else "none"
-    return document
+    return with_absolute_paths(document)
 
 
 def resume(folder: RunFolder, progress: Progress | None = None) -> RunSummary:
     """Continue a run from its last checkpoint, or from its start when it has none.
 
     Raises:
-        MuseError: the run is finished, or its checkpoint cannot be read.
+        MuseError: the run is finished, its checkpoint cannot be read, or its data are others than it was begun with.
     """
     progress = progress or Silent()
     settings = TrainSettings.model_validate(folder.settings())
@@ -109,9 +111,13 @@ def resume(folder: RunFolder, progress: Progress | None = None) -> RunSummary:
     with folder.held():
         _tidy(folder, progress)
         last = folder.last_checkpoint()
+        refuse_absent(folder, settings)
         plan = make_plan(_from_itself(settings) if last else settings)
         plan.refuse_if_incomplete()
-        progress.say(f"continues {folder.path} exactly, from " + (last.name if last else "the first step"))
+        same = go_on(folder, settings, plan.init)
+        if same.warning:
+            progress.warn(same.warning)
+        progress.say(same.sentence(folder.path, last.name if last else "the first step"))
         folder.resume()
         folder.cut_metrics(int(last.name.removeprefix("step-")) if last else 0)
         return _train(settings, folder, progress, plan.init)

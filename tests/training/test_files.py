@@ -31,6 +31,7 @@ def test_a_run_writes_exactly_these_files(three_stages: Mapping[int, RunSummary]
             "config.yaml",
             "origins.json",
             "environment.json",
+            "identity.json",
             "status.json",
             "metrics.jsonl",
             "checkpoints/last",
