@@ -7,13 +7,14 @@ import hashlib
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from muse_core.data.identity import has_affected, identity_of
 from muse_core.data.sample import Sample
 from muse_core.errors import MuseError
 from muse_core.evaluation.processes import ALONE, Team, in_reading_order
@@ -21,7 +22,9 @@ from muse_core.evaluation.protocol import Counts, Row
 from muse_core.evaluation.reading import EvalData, Tally, named, read
 from muse_core.evaluation.spec import ProbeContext
 from muse_core.files import write_atomically
+from muse_core.identity import FIRST_READER, READER
 from muse_core.model.abilities import Featurizes
+from muse_core.model.identity import checkpoint_of
 from muse_core.progress import Progress, Silent
 
 Kind = Literal["pooled", "patch"]
@@ -77,10 +80,13 @@ class ProbeData:
         """
         if not isinstance(self.tokenizer, Featurizes):
             raise MuseError(f"{named(self.tokenizer)} gives no features")
-        path = self._path(self.tokenizer, kind, layers)
-        found = _load(path) if path else None
+        # The first process says which file is meant: digits of another device would name another one.
+        mine = self._path(self.tokenizer, kind, layers) if self.team.rank == 0 else None
+        (path,) = self.team.gather((mine,))[0]
+        found, reader = _load(path) if path else (None, READER)
+        stale = found is not None and self.team.rank == 0 and is_stale(self.data, reader)
         # Either all processes extract or none: one that found the file while another did not would wait for ever.
-        if not all(self.team.gather(found is not None)):
+        if not all(self.team.gather(found is not None and not stale)):
             found = self._extract(self.tokenizer, kind, layers)
             if path and self.team.rank == 0:
                 self._keep(found, path)
@@ -105,9 +111,7 @@ class ProbeData:
             "behaviour": behaviour(tokenizer, self.data.size, self.data.device, layers),
             "kind": kind,
             "layers": layers,
-            "data": self.data.describe(),
-            "limit": self.data.limit,
-            "content": content(self.data),
+            **inputs(tokenizer, self.data),
         }
         digest = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
         return self.cache / f"{digest[:24]}.safetensors"
@@ -153,15 +157,31 @@ def behaviour(tokenizer: Featurizes, size: int, device: str, layers: tuple[str, 
     return digest.hexdigest()
 
 
+def inputs(tokenizer: object, data: EvalData) -> dict[str, Any]:
+    """Return what features are made of, for the key of a cache: weights and data by what they hold, not by their path.
+
+    The reader of images is no part of it: what it made stays of use where no file is read otherwise by another.
+    """
+    origin = checkpoint_of(tokenizer)
+    return {
+        "weights": origin and {key: value for key, value in origin.items() if key != "path"},
+        "content": content(data),
+        "reading": {key: value for key, value in data.describe().items() if key not in ("data", "reader")},
+        "limit": data.limit,
+    }
+
+
 def content(data: EvalData) -> str:
-    """Fingerprint a source without reading it through: its first sample, and size and time of each of its files."""
-    digest = hashlib.sha256(f"{data.name} {data.source.count}".encode())
-    for shard in getattr(data.source, "shards", ()):
-        state = shard.path.stat() if shard.path.is_file() else None  # what lies at an address has no time
-        what = f"{state.st_size} {state.st_mtime_ns}" if state else f"{shard.where} {shard.size}"
-        digest.update(f"{shard.name} {what}".encode())
-    digest.update(first_sample(data))
-    return digest.hexdigest()
+    """Fingerprint what a source holds without reading it through; its first sample counts where it has no checksums."""
+    identity = identity_of(data.source)
+    known = all(file.digest for file in identity.files)
+    first = b"" if known else first_sample(data)
+    return hashlib.sha256(identity.fingerprint().encode() + first).hexdigest()
+
+
+def is_stale(data: EvalData, reader: int) -> bool:
+    """Return whether something made by a reader of images would be otherwise by this one."""
+    return reader != READER and has_affected(data.source)
 
 
 def first_sample(data: EvalData) -> bytes:
@@ -173,19 +193,24 @@ def first_sample(data: EvalData) -> bytes:
 
 def _save(found: FeatureSet, path: Path) -> None:
     tensors = {"features": found.features.contiguous(), "labels": found.labels.contiguous()}
-    write_atomically(path, save(tensors, metadata={"counts": json.dumps(found.counts)}))
+    write_atomically(path, save(tensors, metadata={"counts": json.dumps(found.counts), "reader": str(READER)}))
 
 
-def _load(path: Path) -> FeatureSet | None:
-    """Read cached features; a file that is not whole is as good as none, since it can be made again."""
+def _load(path: Path) -> tuple[FeatureSet | None, int]:
+    """Read cached features, and which reader of images they come from.
+
+    A file that is not whole is as good as none, since it can be made again.
+    """
     if not path.exists():
-        return None
+        return None, READER
     try:
         with safe_open(path, framework="pt") as file:
-            counts: Counts = json.loads(file.metadata()["counts"])
-            return FeatureSet(file.get_tensor("features"), file.get_tensor("labels"), counts)
+            metadata = file.metadata()
+            counts: Counts = json.loads(metadata["counts"])
+            found = FeatureSet(file.get_tensor("features"), file.get_tensor("labels"), counts)
+            return found, int(metadata.get("reader", FIRST_READER))
     except (SafetensorError, KeyError, TypeError, ValueError):
-        return None
+        return None, READER
 
 
 def training_data(context: ProbeContext) -> ProbeData:

@@ -18,11 +18,12 @@ from torch import Tensor
 
 from muse_core.data.sample import UNKNOWN_MASK, Batch
 from muse_core.errors import MuseError
-from muse_core.evaluation.features import behaviour, content
+from muse_core.evaluation.features import behaviour, inputs, is_stale
 from muse_core.evaluation.protocol import Counts
 from muse_core.evaluation.reading import EvalData, Tally, named, read
 from muse_core.evaluation.views import cover_of, layer_for_segmenting
 from muse_core.files import read_json, write_json, written_aside
+from muse_core.identity import FIRST_READER, READER
 from muse_core.model.abilities import Featurizes
 from muse_core.progress import Progress
 
@@ -87,9 +88,12 @@ def store_patches(tokenizer: object, data: EvalData, layer: str | None, cache: P
     if not isinstance(tokenizer, Featurizes):
         raise MuseError(f"{named(tokenizer)} gives no features")
     chosen = layer_for_segmenting(tokenizer, layer)
-    folder = cache / f"patches-{_key(tokenizer, data, chosen)}"
+    # The first process says which folder is meant: digits of another device would name another one.
+    mine = cache / f"patches-{_key(tokenizer, data, chosen)}" if data.team.rank == 0 else None
+    folder = data.team.gather((mine,))[0][0]
+    assert folder is not None
     # Either all processes write or none: one that found the store while another did not would wait for ever.
-    if not all(data.team.gather((folder / _LIST).is_file())):
+    if not all(data.team.gather(_is_there(folder, data))):
         _write_together(tokenizer, data, chosen, folder, progress)
     found = read_json(folder / _LIST)
     sizes = {int(number): int(size) for number, size in found["sizes"].items()}
@@ -102,13 +106,18 @@ def store_patches(tokenizer: object, data: EvalData, layer: str | None, cache: P
     return store
 
 
+def _is_there(folder: Path, data: EvalData) -> bool:
+    if not (folder / _LIST).is_file():
+        return False
+    reader = int(read_json(folder / _LIST).get("reader", FIRST_READER))
+    return data.team.rank > 0 or not is_stale(data, reader)
+
+
 def _key(tokenizer: Featurizes, data: EvalData, layer: str | None) -> str:
     what = {
         "behaviour": behaviour(tokenizer, data.size, data.device, (layer,) if layer else ()),
         "layer": layer,
-        "data": data.describe(),
-        "limit": data.limit,
-        "content": content(data),
+        **inputs(tokenizer, data),
     }
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:24]
 
@@ -144,7 +153,13 @@ def _write(
     parts = data.team.gather(sizes)
     whole = {number: size for part in parts for number, size in part.items()}
     width, cover = max(data.team.gather((width, cover)))
-    return {"width": width, "cover": cover, "sizes": dict(sorted(whole.items())), "counts": tally.counts()}
+    return {
+        "width": width,
+        "cover": cover,
+        "sizes": dict(sorted(whole.items())),
+        "counts": tally.counts(),
+        "reader": READER,
+    }
 
 
 def _with_masks(tokenizer: Featurizes, batch: Batch, layer: str | None, tally: Tally) -> tuple[Tensor, Tensor] | None:

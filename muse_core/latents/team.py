@@ -38,7 +38,7 @@ def write_latents(
         job: what decides the latents.
         out: a folder; each shard appears in it when it is whole.
         devices: one process each; how many there are changes nothing of what is written.
-        resume: go on with a folder of the same job.
+        resume: go on with a folder of the same job, on the same data and weights.
         overwrite: empty a folder of latents first.
         progress: told of every shard.
 
@@ -46,7 +46,7 @@ def write_latents(
         MuseError: the folder cannot be used, the tokenizer cannot encode, or a process ended.
     """
     progress = progress or Silent()
-    left = prepare(job, out, resume=resume, overwrite=overwrite)
+    job, left = prepare(job, out, resume=resume, overwrite=overwrite, progress=progress)
     total = len(job.units())
     with progress.track("shards of latents", total) as tracker:
         tracker.advance(total - len(left))

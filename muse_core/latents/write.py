@@ -9,13 +9,14 @@ from __future__ import annotations
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from muse_core.data.identity import is_affected_shard
 from muse_core.data.sample import Sample, Skips, collate
 from muse_core.data.sharding.tar import TarWriter
 from muse_core.data.shards import INDEX_NAME
@@ -23,10 +24,13 @@ from muse_core.data.source import open_source
 from muse_core.data.transforms import eval_transform
 from muse_core.errors import ExitCode, MuseError
 from muse_core.files import read_json, write_json
+from muse_core.identity import READER
+from muse_core.latents.job import RecordedJob, begin
 from muse_core.latents.members import Format, members_of
 from muse_core.latents.units import Unit, units_of
 from muse_core.model.abilities import Encodes
 from muse_core.model.latent_stats import STATS_NAME, LatentStats, Moments
+from muse_core.progress import Progress, Silent
 
 JOB_NAME = "job.json"
 PARTS = "parts"
@@ -77,12 +81,16 @@ class LatentReport:
         return {**asdict(self), "folder": str(self.folder)}
 
 
-def prepare(job: LatentJob, out: Path, *, resume: bool, overwrite: bool) -> list[Unit]:
-    """Make the folder ready and say what is left to do.
+def prepare(
+    job: LatentJob, out: Path, *, resume: bool, overwrite: bool, progress: Progress | None = None
+) -> tuple[LatentJob, list[Unit]]:
+    """Make the folder ready; return the job as any process can do it from anywhere, and what of it is left to do.
 
     Raises:
-        MuseError: the folder is in use by something else, or by another job, and `overwrite` is off.
+        MuseError: the folder is in use by something else, or by another job, and `overwrite` is off; or data or weights
+            are others than the job was begun with.
     """
+    recorded: RecordedJob | None = None
     if out.is_dir() and any(out.iterdir()):
         mine = (out / JOB_NAME).is_file()
         if overwrite and mine:
@@ -92,9 +100,22 @@ def prepare(job: LatentJob, out: Path, *, resume: bool, overwrite: bool) -> list
         elif not resume:
             raise MuseError(f"{out} holds latents", hint="--resume to go on, or --overwrite to write them anew")
         else:
-            _refuse_other(job, out)
-    write_json(out / JOB_NAME, asdict(job))
-    return [unit for unit in job.units() if not _is_done(out, unit)]
+            recorded = RecordedJob.read(out / JOB_NAME)
+    begun = begin(asdict(job), recorded, out, progress or Silent())
+    write_json(out / JOB_NAME, begun.to_json())
+    settled = replace(job, data=begun.settings["data"], tokenizer=begun.settings["tokenizer"])
+    units = settled.units()
+    if begun.reader != READER:
+        _drop_affected(out, units)
+        write_json(out / JOB_NAME, replace(begun, reader=READER).to_json())
+    return settled, [unit for unit in units if not _is_done(out, unit)]
+
+
+def _drop_affected(out: Path, units: Sequence[Unit]) -> None:
+    """Remove latents of images that were read otherwise than they are now; they are made anew."""
+    for unit in units:
+        if unit.shard is not None and is_affected_shard(unit.shard):
+            (out / PARTS / f"{unit.name}.json").unlink(missing_ok=True)
 
 
 def write_units(
@@ -112,7 +133,7 @@ def write_units(
 
 
 def finish(job: LatentJob, out: Path) -> LatentReport:
-    """Write index and statistics, once every unit is there.
+    """Write index and statistics, once every unit is there; data and tokenizer are named as they first were typed.
 
     Raises:
         MuseError: not one image could be encoded.
@@ -129,26 +150,14 @@ def finish(job: LatentJob, out: Path) -> LatentReport:
         skipped.update(part["skipped"])
         notes.update(part.get("notes", {}))
     stats = LatentStats.of(moments)
+    settings = {**asdict(job), **RecordedJob.read(out / JOB_NAME).typed}
     entries = [{key: part[key] for key in ("name", "count", "bytes", "sha256")} for part in full]
     samples, shape = sum(part["count"] for part in full), tuple(full[0]["shape"])
     report = LatentReport(out, len(full), samples, dict(skipped), shape, stats, dict(notes))
-    write_json(
-        out / STATS_NAME, {**asdict(stats), "shape": list(report.shape), "samples": report.samples, **asdict(job)}
-    )
-    index = {"format": "muse-latents/1", "count": report.samples, "skipped": report.skipped, "settings": asdict(job)}
+    write_json(out / STATS_NAME, {**asdict(stats), "shape": list(report.shape), "samples": report.samples, **settings})
+    index = {"format": "muse-latents/1", "count": report.samples, "skipped": report.skipped, "settings": settings}
     write_json(out / INDEX_NAME, {**index, "shards": entries})
     return report
-
-
-def _refuse_other(job: LatentJob, out: Path) -> None:
-    before, now = read_json(out / JOB_NAME), asdict(job)
-    changed = [f"{key} {before.get(key)} there, {now[key]} here" for key in now if before.get(key) != now[key]]
-    if changed:
-        raise MuseError(
-            f"{out} holds latents of another job: {'; '.join(changed)}",
-            hint="--overwrite to write them anew, or another folder",
-            exit_code=ExitCode.SETTINGS,
-        )
 
 
 def _is_done(out: Path, unit: Unit) -> bool:

@@ -3,9 +3,12 @@
 import hashlib
 from pathlib import Path
 
-from muse_core.identity import WHOLE, Content, Identity, Part, look
+from muse_core.identity import WHOLE, Content, Fact, Identity, Part, look
 from muse_core.model.abilities import Described
 from muse_core.model.checkpoint import is_checkpoint, read_state
+from muse_core.model.load import SHIPPED
+from muse_core.model.opening import locate
+from muse_core.registry import Plugin, discover
 
 OURS = ("average.safetensors", "model.safetensors")
 WEIGHTS = (".safetensors", ".bin", ".pth", ".pt", ".ckpt")
@@ -47,6 +50,46 @@ def identity_of_weights(place: Path, known: Identity | None = None) -> Identity:
     seen = known.known() if known else {}
     files = [_content(file, place, digests.get(file.name), seen) for file in files_of(place, state is not None)]
     return Identity((Part({"step": state.step if state else None}, tuple(files)),))
+
+
+def settled(tokenizer: str) -> str:
+    """Return a tokenizer, as `load_tokenizer` takes it, as it is named from any folder and at any time.
+
+    What "latest" or a run means now is its checkpoint; paths are absolute; names stay.
+
+    Raises:
+        MuseError: there is nothing of that name.
+    """
+    plugin = _plugin(tokenizer)
+    if plugin is None:
+        return str(locate(tokenizer).absolute())
+    place = Path(tokenizer.partition(":")[2]).expanduser()
+    return f"{plugin.name}:{place.absolute()}" if ":" in tokenizer and place.exists() else tokenizer
+
+
+def identity_of_tokenizer(tokenizer: str, known: Identity | None = None) -> Identity:
+    """Return the identity of the weights that `load_tokenizer` would load.
+
+    Of a tokenizer without files it is the version of the package that has it.
+
+    Raises:
+        MuseError: there is nothing of that name, or its state.json is damaged.
+    """
+    plugin = _plugin(tokenizer)
+    if plugin is None:
+        return identity_of_weights(locate(tokenizer), known)
+    place = Path(tokenizer.partition(":")[2]).expanduser()
+    place = SHIPPED if tokenizer == "tiny" and is_checkpoint(SHIPPED) else place
+    name: dict[str, Fact] = {"tokenizer": plugin.name}
+    if place == SHIPPED or (":" in tokenizer and place.exists()):
+        (part,) = identity_of_weights(place, known).parts
+        return Identity((Part({**name, **part.facts}, part.files),))
+    return Identity((Part({**name, "package": f"{plugin.package} {plugin.version}"}),))
+
+
+def _plugin(tokenizer: str) -> Plugin | None:
+    name = tokenizer.partition(":")[0]
+    return None if Path(tokenizer).exists() else discover("muse.tokenizers").get(name)
 
 
 def _content(file: Path, place: Path, digest: str | None, seen: dict[str, Content]) -> Content:
