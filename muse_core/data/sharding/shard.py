@@ -12,19 +12,35 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from muse_core.data.sharding.attempt import (
+    SETTINGS,
+    begin_anew_if_read_otherwise,
+    read,
+    recorded,
+    refuse_other_listing,
+    refuse_other_settings,
+    settings_of,
+)
 from muse_core.data.sharding.options import ShardOptions
 from muse_core.data.sharding.places import Place
 from muse_core.data.sharding.report import INDEX_NAME, SKIPPED_NAME, Sharded, ShardEntry
-from muse_core.data.sharding.steps import LISTED, PLANNED, Task, check_chunk, csv_row, list_source, plan, write_shard
+from muse_core.data.sharding.steps import (
+    LISTED,
+    PLANNED,
+    Task,
+    check_chunk,
+    csv_row,
+    list_source,
+    plan,
+    write_shard,
+)
 from muse_core.data.sharding.team import Rank, rank_of, spread, usable_cores, wait_for
+from muse_core.data.sharding.unchanged import moved_places
 from muse_core.errors import ExitCode, MuseError
 from muse_core.files import publish
 from muse_core.progress import Progress, Silent
 
 WORK = ".partial"
-SETTINGS = "settings.json"
-MAY_CHANGE = ("on_error", "limit_errors")
-"""Settings that a resumed attempt may have otherwise: they decide whether it succeeds, and no byte."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +121,9 @@ def shard(
         if finished is not None:
             progress.say(f"{target.out} is finished already")
             return finished
-    task = Task(Place(source).path(), target.aside, target.work, options)
+        begin_anew_if_read_otherwise(Place(target.work), target.out, alone=rank.count == 1, progress=progress)
+    moved = moved_places(recorded(Place(target.work)), settings_of(source, options))
+    task = Task(Place(source).path(), target.aside, target.work, options, moved)
     team = _Team(task, target, rank, _workers(workers, task), progress)
     try:
         return team.run(overwrite)
@@ -145,11 +163,8 @@ class _Team:
             # An earlier listing is compared by listing again beside it, because others may be reading it already.
             again = replace(self.task, work=work.path("again")) if before else self.task
             listed = list_source(again, tracker.advance)
-        if before and before["fingerprint"] != listed["fingerprint"]:
-            raise MuseError(
-                f"{self.task.source} has changed since the attempt that is to be continued", hint="--overwrite"
-            )
         if before:
+            refuse_other_listing(self.task.source, work, before, work.folder("again"), listed)
             work.remove("again")
             return dict(before)
         work.write(LISTED, json.dumps(listed))
@@ -170,7 +185,7 @@ class _Team:
             return self._others(PLANNED, "plan")
         work = Place(self.task.work)
         if work.exists(PLANNED):
-            return _read(work, PLANNED)
+            return read(work, PLANNED)
         planned = plan(self.task, listed)
         work.write(PLANNED, json.dumps(planned))
         return planned
@@ -187,13 +202,13 @@ class _Team:
             return None
         names = [f"written/{one['number']:06d}.json" for one in shards]
         wait_for(work, names, "shards", self.progress)
-        return [_read(work, name) for name in names]
+        return [read(work, name) for name in names]
 
     def _others(self, name: str, what: str) -> dict[str, Any] | None:
         """What the first command found, or None when everything is finished and gone."""
         work, out = Place(self.task.work), Place(self.target.out)
         if wait_for(work, [name], what, self.progress, unless=lambda: out.exists(INDEX_NAME)):
-            return _read(work, name)
+            return read(work, name)
         return None
 
 
@@ -211,9 +226,9 @@ def _planned(source: str, options: ShardOptions, workers: int | None, progress: 
 def _prepare(source: str, target: Target, options: ShardOptions, *, resume: bool, overwrite: bool) -> Sharded | None:
     """Make the folder of the attempt, or find that all is done already."""
     out, work = Place(target.out), Place(target.work)
-    settings = {"source": Place(source).path(), **options.as_settings(), "split_order": list(options.split or {})}
+    settings = settings_of(source, options)
     if target.is_unfinished() and resume:
-        _refuse_other(_read(work, SETTINGS), settings, target.out)
+        refuse_other_settings(read(work, SETTINGS), settings, target.out)
         return None
     if target.is_unfinished() and not overwrite:
         raise MuseError(
@@ -291,9 +306,9 @@ def _report(
 
 
 def _finished(out: Place, shown: str, settings: Mapping[str, Any]) -> Sharded:
-    index = _read(out, INDEX_NAME)
+    index = read(out, INDEX_NAME)
     mine = {key: value for key, value in settings.items() if key in index.get("settings", {})}
-    _refuse_other(index.get("settings", {}), mine, shown)
+    refuse_other_settings(index.get("settings", {}), mine, shown)
     return Sharded(
         out=shown,
         shards=tuple(ShardEntry(**entry) for entry in index["shards"]),
@@ -306,20 +321,6 @@ def _finished(out: Place, shown: str, settings: Mapping[str, Any]) -> Sharded:
     )
 
 
-def _refuse_other(before: Mapping[str, Any], now: Mapping[str, Any], out: str) -> None:
-    changed = [
-        f"{key}: {before.get(key)!r} -> {value!r}"
-        for key, value in now.items()
-        if before.get(key) != value and key not in MAY_CHANGE
-    ]
-    if changed:
-        raise MuseError(
-            f"{out} was begun with other settings: {'; '.join(changed)}",
-            hint="the same settings with --resume, or --overwrite",
-            exit_code=ExitCode.SETTINGS,
-        )
-
-
 def _refuse_overlap(source: str, out: str) -> None:
     one, other = f"{Place(source).path()}/", f"{Place(out).path()}/"
     if one.startswith(other) or other.startswith(one):
@@ -330,7 +331,7 @@ def _refuse_strangers(out: Place) -> None:
     """Only shards are ever replaced: a folder that holds anything else was not meant."""
     if not out.exists(INDEX_NAME):
         raise MuseError(f"{out.path()} has no {INDEX_NAME}, so it is not replaced", hint="another --out, or remove it")
-    splits = _read(out, INDEX_NAME).get("splits", {})
+    splits = read(out, INDEX_NAME).get("splits", {})
     known = {INDEX_NAME, SKIPPED_NAME, WORK, *splits}
     strange = [one.name for one in out.entries() if one.name not in known and not one.name.endswith(".tar")]
     if strange:
@@ -343,7 +344,7 @@ def _refuse_strangers(out: Place) -> None:
 def _remove_shards(out: Place) -> None:
     """Remove what an earlier command wrote to an address, and nothing else."""
     if out.exists(INDEX_NAME):
-        index = _read(out, INDEX_NAME)
+        index = read(out, INDEX_NAME)
         out.remove(INDEX_NAME)
         for name in [one["name"] for one in index["shards"]] + [
             f"{split}/{INDEX_NAME}" for split in index.get("splits", {})
@@ -361,11 +362,3 @@ def _workers(asked: int | None, task: Task) -> int:
 
 def _document(report: Sharded, split: str | None = None) -> str:
     return json.dumps(report.as_index(split), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
-
-
-def _read(place: Place, name: str) -> dict[str, Any]:
-    try:
-        document: dict[str, Any] = json.loads(place.read(name))
-    except ValueError as problem:
-        raise MuseError(f"{place.path(name)} is not valid JSON: {problem}", hint="--overwrite") from problem
-    return document

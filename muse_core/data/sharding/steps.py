@@ -7,10 +7,10 @@ import hashlib
 import io
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 from muse_core.data.decode import BadMemberError
 from muse_core.data.sharding.check import look
@@ -21,6 +21,16 @@ from muse_core.data.sharding.options import ShardOptions
 from muse_core.data.sharding.places import Place
 from muse_core.data.sharding.plan import ShardPlan, shards, shuffled, split_of
 from muse_core.data.sharding.tar import TarWriter
+from muse_core.data.sharding.unchanged import (
+    Moved,
+    Nowhere,
+    changed_since,
+    identity_of_entry,
+    refuse_changed,
+    relocated,
+    seen_of,
+    stamp_of,
+)
 from muse_core.errors import MuseError
 
 CHUNK = 1000
@@ -34,12 +44,17 @@ LISTED, PLANNED = "listed.json", "planned.json"
 
 @dataclass(frozen=True)
 class Task:
-    """What every step needs. source, out, work: folders or addresses; tars go to `out`, everything else to `work`."""
+    """What every step needs.
+
+    source, out, work: folders or addresses; tars go to `out`, everything else to `work`. moved: where folders of the
+    source lie now that lay elsewhere when it was listed.
+    """
 
     source: str
     out: str
     work: str
     options: ShardOptions
+    moved: Moved = ()
 
 
 def list_source(task: Task, told: Callable[[int], None]) -> dict[str, Any]:
@@ -51,7 +66,7 @@ def list_source(task: Task, told: Callable[[int], None]) -> dict[str, Any]:
     while chunk := list(islice(listing.items, CHUNK)):
         for entry in chunk:
             seen.note(entry)
-            digest.update(_identity(entry))
+            digest.update(identity_of_entry(entry))
         work.write(f"listing/{chunks:06d}.jsonl", "".join(map(to_line, chunk)))
         chunks += 1
         told(len(chunk))
@@ -90,13 +105,21 @@ class _Seen:
 
 
 def check_chunk(task: Task, number: int) -> int:
-    """Step 2, of one chunk: look at its items, and return how many there were."""
+    """Step 2, of one chunk: look at its items, and return how many there were.
+
+    Raises:
+        MuseError: an item has changed since an earlier attempt looked at it.
+    """
     work = Place(task.work)
     entries = _chunk(work, number)
-    name = f"checked/{number:06d}.json"
+    items = [relocated(entry, task.moved) for entry in entries if isinstance(entry, Item)]
+    seen, name = f"seen/{number:06d}.json", f"checked/{number:06d}.json"
+    if work.exists(seen):
+        refuse_changed(task.source, items, json.loads(work.read(seen)))
+    else:
+        work.write(seen, json.dumps([seen_of(item) for item in items]))
     if not work.exists(name):
-        looked = [look(entry, task.options) for entry in entries if isinstance(entry, Item)]
-        work.write(name, json.dumps(looked))
+        work.write(name, json.dumps([look(item, task.options) for item in items]))
     return len(entries)
 
 
@@ -134,30 +157,52 @@ def plan(task: Task, listed: dict[str, Any]) -> dict[str, Any]:
 
 
 def write_shard(task: Task, width: int, shard: dict[str, Any]) -> dict[str, Any]:
-    """Step 4, of one shard: write its tar, then the record that it is there."""
+    """Step 4, of one shard: write its tar, then the record that it is there.
+
+    Raises:
+        MuseError: it was there, and its images are no longer those that it holds.
+    """
     out, work = Place(task.out), Place(task.work)
     record_name = f"written/{shard['number']:06d}.json"
+    samples = [planned_from(line) for line in work.read(f"plan/{shard['number']:06d}.jsonl").decode().splitlines()]
+    samples = [planned._replace(item=relocated(planned.item, task.moved)) for planned in samples]
+    stamps = [stamp_of(planned.item) for planned in samples]
     if work.exists(record_name) and out.exists(shard["name"]):
         done: dict[str, Any] = json.loads(work.read(record_name))
-        return done
+        if done["stamps"] == stamps:
+            return done
+        again = _fill(task, width, shard, samples, cast(BinaryIO, Nowhere()))
+        if again["sha256"] != done["sha256"]:
+            others = zip(samples, stamps, done["stamps"], strict=True)
+            names = [planned.item.name for planned, now, before in others if now != before]
+            raise changed_since(task.source, [f"{name} (in {shard['name']}, which is written)" for name in names])
+        record = {**done, "stamps": stamps}
+    else:
+        with out.writing(shard["name"]) as stream:
+            record = {**_fill(task, width, shard, samples, stream), "stamps": stamps}
+    work.write(record_name, json.dumps(record))
+    return record
+
+
+def _fill(
+    task: Task, width: int, shard: dict[str, Any], samples: Sequence[Planned], stream: BinaryIO
+) -> dict[str, Any]:
+    """Write the samples of a shard to a stream, and return its record."""
     fields: Counter[str] = Counter()
     left: list[tuple[str, str]] = []
-    with out.writing(shard["name"]) as stream:
-        tar, count = TarWriter(stream), 0
-        for line in work.read(f"plan/{shard['number']:06d}.jsonl").decode().splitlines():
-            planned = planned_from(line)
-            try:
-                stored = members(planned, task.options)
-            except BadMemberError as problem:
-                _stop_if_asked(Left(planned.item.name, str(problem), error=True), task.options)
-                left.append((planned.item.name, str(problem)))
-                continue
-            tar.add(f"{shard['first'] + count:0{width}d}", stored)
-            fields.update(stored.keys())
-            count += 1
-        tar.close()
+    tar, count = TarWriter(stream), 0
+    for planned in samples:
+        try:
+            stored = members(planned, task.options)
+        except BadMemberError as problem:
+            _stop_if_asked(Left(planned.item.name, str(problem), error=True), task.options)
+            left.append((planned.item.name, str(problem)))
+            continue
+        tar.add(f"{shard['first'] + count:0{width}d}", stored)
+        fields.update(stored.keys())
+        count += 1
+    tar.close()
     record = {"name": shard["name"], "split": shard["split"], "count": count, "bytes": tar.bytes, "sha256": tar.sha256}
-    work.write(record_name, json.dumps({**record, "fields": fields, "skipped": left}))
     return {**record, "fields": fields, "skipped": left}
 
 
@@ -249,13 +294,11 @@ def _described(number: int, shard: ShardPlan) -> dict[str, Any]:
     }
 
 
+def listed_entries(work: Place, listed: Mapping[str, Any]) -> Iterator[Item | Left]:
+    """Return everything that was listed, in order."""
+    for number in range(listed["chunks"]):
+        yield from _chunk(work, number)
+
+
 def _chunk(work: Place, number: int) -> list[Item | Left]:
     return [listed_from(line) for line in work.read(f"listing/{number:06d}.jsonl").decode().splitlines()]
-
-
-def _identity(entry: Item | Left) -> bytes:
-    """What must not change between an attempt and its resumption; where the source lies may."""
-    if isinstance(entry, Left):
-        return f"{entry.name}\n{entry.reason}\n".encode("utf-8", "surrogateescape")
-    sizes = ",".join(f"{kind}:{part.size}" for kind, part in sorted(entry.parts.items()))
-    return f"{entry.name}\n{sizes}\n{entry.text}\n{entry.label}\n".encode("utf-8", "surrogateescape")
