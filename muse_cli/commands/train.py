@@ -34,7 +34,10 @@ Init = Annotated[
     ),
 ]
 Resume = Annotated[
-    str | None, typer.Option("--resume", metavar="RUN", help="Go on with this run exactly; `latest` finds it.")
+    str | None,
+    typer.Option(
+        "--resume", metavar="RUN", help="Go on with this run exactly; `latest` finds it; --data where its data moved."
+    ),
 ]
 OutDir = Annotated[
     str | None, typer.Option("--out", metavar="DIR", help="Run folder.", show_default="runs/SIZE-stageN-TIME")
