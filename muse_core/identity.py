@@ -17,10 +17,9 @@ from typing import Any
 
 from muse_core.errors import MuseError
 
-READER = 2
-"""Version of what turns a file into pixels; 1, which recorded none, was that of 0.1.0."""
-
 FIRST_READER = 1
+"""The reader of images of 0.1.0, which recorded none."""
+
 END = 1 << 20
 """Bytes at each end of a file that stand for all of it where no checksum is recorded."""
 

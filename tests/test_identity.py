@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -53,7 +54,8 @@ def test_an_identity_is_read_back_from_json_and_nothing_else_is(tmp_path: Path) 
     read = Identity.from_json(json.loads(json.dumps(before.to_json())))
     assert read == before
     assert read.known() == before.known()
-    for wrong in ("x", [{"facts": {}}], [{"facts": {}, "files": [{"colour": 1}]}], 3):
+    strange: list[Any] = ["x", [{"facts": {}}], [{"facts": {}, "files": [{"colour": 1}]}], 3]
+    for wrong in strange:
         with pytest.raises(MuseError, match="cannot be read"):
             Identity.from_json(wrong)
 

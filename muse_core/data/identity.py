@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-import io
-import warnings
 from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-
-from PIL import Image
 
 from muse_core.data.decode import IMAGE_SUFFIXES, RawSample
 from muse_core.data.mixing import MixedSource
 from muse_core.data.places import is_address
 from muse_core.data.shards import Shard, ShardSource, read_shard
 from muse_core.data.source import SceneSource, Source
+from muse_core.errors import BadMemberError
 from muse_core.identity import ENDS, WHOLE, Content, Fact, Identity, Part, look
-
-_ORIENTATION = 0x0112
+from muse_core.image_files import ImageFile
 
 
 def identity_of(source: Source, known: Identity | None = None) -> Identity:
@@ -71,7 +67,7 @@ def artwork() -> str:
 
 
 def has_affected(source: Source) -> bool:
-    """Return whether reader 2 reads some image of a source otherwise than reader 1 did.
+    """Return whether some image of a source is read otherwise now than by reader 1.
 
     Headers are looked at; of addresses nothing is fetched, and the answer is yes.
     """
@@ -83,7 +79,7 @@ def has_affected(source: Source) -> bool:
 
 
 def is_affected_shard(shard: Shard) -> bool:
-    """Return whether a shard holds an image that reader 2 reads otherwise than reader 1 did."""
+    """Return whether a shard holds an image that is read otherwise now than by reader 1."""
     return is_address(shard.where) or any(is_affected(image) for image in _images(shard))
 
 
@@ -94,16 +90,8 @@ def _images(shard: Shard) -> Iterator[bytes]:
 
 
 def is_affected(content: bytes) -> bool:
-    """Return whether reader 2 reads an image otherwise than reader 1: turned, deep, with alpha, or of several frames.
-
-    What cannot be opened is not affected: neither reads it.
-    """
+    """Return whether this reader reads an image otherwise than reader 1; not what neither can open."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            image = Image.open(io.BytesIO(content))
-            turned = image.getexif().get(_ORIENTATION, 1) != 1
-    except Exception:  # on damaged bytes Pillow's readers raise nearly any kind of error
+        return ImageFile(content).is_affected
+    except BadMemberError:
         return False
-    plain = image.mode in ("RGB", "L", "1") or (image.mode == "P" and "transparency" not in image.info)
-    return turned or not plain or getattr(image, "n_frames", 1) > 1 or "transparency" in image.info

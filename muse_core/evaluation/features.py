@@ -22,7 +22,8 @@ from muse_core.evaluation.protocol import Counts, Row
 from muse_core.evaluation.reading import EvalData, Tally, named, read
 from muse_core.evaluation.spec import ProbeContext
 from muse_core.files import write_atomically
-from muse_core.identity import FIRST_READER, READER
+from muse_core.identity import FIRST_READER
+from muse_core.image_files import READER
 from muse_core.model.abilities import Featurizes
 from muse_core.model.identity import checkpoint_of
 from muse_core.progress import Progress, Silent

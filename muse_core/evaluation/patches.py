@@ -23,7 +23,8 @@ from muse_core.evaluation.protocol import Counts
 from muse_core.evaluation.reading import EvalData, Tally, named, read
 from muse_core.evaluation.views import cover_of, layer_for_segmenting
 from muse_core.files import read_json, write_json, written_aside
-from muse_core.identity import FIRST_READER, READER
+from muse_core.identity import FIRST_READER
+from muse_core.image_files import READER
 from muse_core.model.abilities import Featurizes
 from muse_core.progress import Progress
 

@@ -24,7 +24,7 @@ from muse_core.data.source import open_source
 from muse_core.data.transforms import eval_transform
 from muse_core.errors import ExitCode, MuseError
 from muse_core.files import read_json, write_json
-from muse_core.identity import READER
+from muse_core.image_files import READER
 from muse_core.latents.job import RecordedJob, begin
 from muse_core.latents.members import Format, members_of
 from muse_core.latents.units import Unit, units_of

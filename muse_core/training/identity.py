@@ -14,7 +14,8 @@ from muse_core.data.identity import identity_of
 from muse_core.data.source import absolute, open_source
 from muse_core.errors import ExitCode, MuseError
 from muse_core.files import read_json, write_json
-from muse_core.identity import FIRST_READER, READER, Identity, first_of
+from muse_core.identity import FIRST_READER, Identity, first_of
+from muse_core.image_files import READER
 from muse_core.model.identity import identity_of_weights
 from muse_core.runs import FollowerFolder, RunFolder
 from muse_core.settings.train import TrainSettings

@@ -12,7 +12,7 @@ from muse_core.data.sharding.places import Place
 from muse_core.data.sharding.steps import LISTED, PLANNED, listed_entries
 from muse_core.data.sharding.unchanged import any_affected, changed_since, differences
 from muse_core.errors import ExitCode, MuseError
-from muse_core.identity import READER
+from muse_core.image_files import READER
 from muse_core.progress import Progress
 
 SETTINGS = "settings.json"
