@@ -51,6 +51,7 @@ _DEEP = ("I", "I;16", "I;16B", "I;16L", "I;16N")
 _MODES = frozenset(
     (*("1", "L", "P", "PA", "LA", "La", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV", "F"), *_DEEP)
 )
+_NEW = ("GIF", "AVIF", "JPEG2000", "TGA")  # which reader 1 did not look for in shards
 _TIFF_WIDTH, _TIFF_HEIGHT, _TIFF_BITS, _TIFF_PHOTOMETRIC = 256, 257, 258, 262
 
 
@@ -130,7 +131,8 @@ class ImageFile:
     @property
     def is_affected(self) -> bool:
         """Whether reader 1 gave other pixels in some command, or pixels where none are given now."""
-        return self.orientation != 1 or self.mode in _DEEP or bool(self.unreadable)
+        new = self.format in _NEW or bool(self.unreadable)
+        return new or self.orientation != 1 or self.mode in _DEEP
 
     def rgb(self) -> Image.Image:
         """Unpack the upright image, 8-bit RGB.

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Protocol
+from weakref import WeakKeyDictionary
 
 
 class Tracker(Protocol):
@@ -65,3 +66,14 @@ class Logged:
     def track(self, what: str, total: int) -> AbstractContextManager[Tracker]:
         """Pass a piece of work on; its ticks are not logged."""
         return self.inner.track(what, total)
+
+
+_TOLD: WeakKeyDictionary[Progress, set[str]] = WeakKeyDictionary()
+
+
+def warn_once(progress: Progress, text: str) -> None:
+    """Warn of something that several passes over the same data find, unless this listener knows it already."""
+    told = _TOLD.setdefault(progress, set())
+    if text not in told:
+        told.add(text)
+        progress.warn(text)

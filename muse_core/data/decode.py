@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from muse_core.data.sample import UNKNOWN_LABEL, Sample, Skip
 from muse_core.errors import BadMemberError as BadMemberError
-from muse_core.image_files import ImageFile
+from muse_core.image_files import SUFFIXES, ImageFile
 
-IMAGE_SUFFIXES = ("jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff", "ppm")
+IMAGE_SUFFIXES = SUFFIXES
 CAPTION_SUFFIXES = ("txt", "text", "caption")
 MASK_SUFFIX = "seg.png"
 

@@ -15,7 +15,7 @@ from muse_core.errors import MuseError
 from muse_core.evaluation.processes import ALONE, Team
 from muse_core.evaluation.protocol import Counts, Value
 from muse_core.image_files import READER, noted
-from muse_core.progress import Progress
+from muse_core.progress import Progress, warn_once
 
 if TYPE_CHECKING:
     from muse_core.data.source import Source
@@ -185,7 +185,7 @@ def settle(data: EvalData, tally: Tally, progress: Progress) -> None:
         what = f"no usable sample in {data.name}: {tally.skipped or 'it is empty'}"
         raise MuseError(what, hint=f"muse inspect {data.name}")
     for note in noted(tally.notes) if data.team.rank == 0 else ():
-        progress.warn(f"{data.name}: {note}")
+        warn_once(progress, f"{data.name}: {note}")
 
 
 def read(data: EvalData, progress: Progress, what: str, tally: Tally) -> Iterator[Numbered]:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from muse_core.data.sample import Batch
+from muse_core.image_files import noted
 from muse_core.losses.processes import mean_over_processes
 from muse_core.model.build import ConnectorSpec
 from muse_core.model.checkpoint import CheckpointState, read_state, read_unchanged, save_network, write_tensors
@@ -114,8 +115,8 @@ class Run:
             first = batch.examples.get(reason, "?")
             self.progress.warn(f"samples are passed over: {reason} (first: {first}); state.json counts them")
         self.skipped = dict(skipped)
-        for note in batch.notes.keys() - self.notes:
-            self.progress.warn(f"the data have images {note}")
+        for note in noted({note: batch.notes[note] for note in batch.notes.keys() - self.notes}):
+            self.progress.warn(f"so far {note}")
         self.notes |= batch.notes.keys()
 
     def losses(self, output: StepOutput, batch: Batch, step: int) -> dict[str, Tensor]:

@@ -236,6 +236,15 @@ def test_a_gif_is_stored_re_encoded_where_that_is_asked_for(muse: Muse, tmp_path
     assert (refused.code, "--format jpg or webp, or --resize" in refused.err) == (4, True)
 
 
+def test_shards_of_others_hold_every_format(muse: Muse, tmp_path: Path) -> None:
+    tar(
+        tmp_path / "t/0.tar",
+        [(f"{number}.{one.name.rpartition('.')[2]}", one.content) for number, one in enumerate(moving())],
+    )
+    for sample, one in zip(samples("t"), moving(), strict=True):
+        np.testing.assert_array_equal(sample.image, one.pixels)
+
+
 # ---------------------------------------------------------------- a5, and limits of encoders
 
 
@@ -369,6 +378,7 @@ def test_every_command_gives_the_same_pixels_to_its_network(
     assert ended.code == 0, ended.err
     missing = [one.name for one in folder if one.pixels.tobytes() not in seen]
     assert missing == []
+    assert ended.err.count(f"3 images {FRAMES}") == ended.err.count(FRAMES) == 1
 
 
 def test_attention_is_drawn_over_the_same_pixels(muse: Muse, folder: list[Odd], seen: set[bytes]) -> None:
