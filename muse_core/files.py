@@ -5,9 +5,11 @@ import errno
 import json
 import os
 import platform
+import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,10 @@ except ImportError:  # not a POSIX system
 HOLD = ".held"
 """File in a folder that is kept by one process at a time; it says which, and stays behind."""
 
+Strangers = Callable[[Path], Sequence[str]]
+"""Lists what is in a folder and was not written by muse."""
+
+_written_here = count()
 _held_here: set[Path] = set()
 
 
@@ -29,30 +35,43 @@ def write_atomically(path: Path, content: bytes | str) -> None:
 
     Parent folders are made. Raises OSError when the disk refuses.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    data = content.encode() if isinstance(content, str) else content
-    try:
-        with aside.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+    with file_aside(path, content.encode() if isinstance(content, str) else content) as aside:
         aside.replace(path)
-    except BaseException:
-        aside.unlink(missing_ok=True)
-        raise
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
 @contextmanager
-def written_aside(folder: Path) -> Iterator[Path]:
-    """Fill a hidden folder; only if the block succeeds it appears as `folder`, in place of an older one."""
+def file_aside(path: Path, content: bytes) -> Iterator[Path]:
+    """Write a hidden file beside `path`, flushed to the disk; it is gone after the block, unless renamed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{os.getpid()}.{next(_written_here)}.tmp")
+    try:
+        with aside.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        yield aside
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def anything(folder: Path) -> list[str]:
+    """List what is in a folder: all of it is somebody's."""
+    return sorted(entry.name for entry in folder.iterdir())
+
+
+@contextmanager
+def written_aside(folder: Path, strangers: Strangers = anything) -> Iterator[Path]:
+    """Fill a hidden folder; only if the block succeeds it appears as `folder`.
+
+    An older one gives way if `strangers` finds nothing in it that is not muse's.
+    """
     aside = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
     try:
         yield aside
-        publish(aside, folder)
+        publish(aside, folder, strangers)
     except BaseException:
         shutil.rmtree(aside, ignore_errors=True)
         raise
@@ -68,26 +87,38 @@ def undo_aside(parent: Path, prefix: str) -> list[str]:
         target = parent / old.name[1:].rsplit(".", 2)[0]
         if not target.exists():
             old.rename(target)
-    left = sorted(parent.glob(f".{prefix}*"))
+    left = sorted(one for one in parent.glob(f".{prefix}*") if re.fullmatch(r"\..+\.\d+\.(tmp|old)", one.name))
     for one in left:
         shutil.rmtree(one)
     return [one.name for one in left]
 
 
-def publish(aside: Path, folder: Path) -> None:
-    """Make a finished folder appear as `folder`, in place of an older one."""
+def publish(aside: Path, folder: Path, strangers: Strangers = anything) -> None:
+    """Make a finished folder appear as `folder`, in place of an older one in which `strangers` finds nothing.
+
+    Raises:
+        MuseError: it finds something; the older one stays.
+    """
     for file in aside.rglob("*"):
         _sync_file(file)
-    _replace_folder(aside, folder)
-    _sync_folder(folder.parent)
+    _replace_folder(aside, folder, strangers)
+    sync_folder(folder.parent)
 
 
-def _replace_folder(new: Path, target: Path) -> None:
-    if not target.exists():
+def _replace_folder(new: Path, target: Path, strangers: Strangers) -> None:
+    if not os.path.lexists(target):
         new.rename(target)
         return
     old = target.with_name(f".{target.name}.{os.getpid()}.old")
     target.rename(old)
+    # Asked once more where nobody finds it under its name: somebody may have put a file there during the work.
+    foreign = strangers(old)
+    if foreign:
+        old.rename(target)
+        raise MuseError(
+            f"{target} holds files that are not muse's, so it is not replaced: {', '.join(foreign[:3])}",
+            hint=f"move these, or write to another folder, such as {free_name(target)}",
+        )
     new.rename(target)
     shutil.rmtree(old)
 
@@ -106,9 +137,12 @@ def held(folder: Path) -> Iterator[None]:
     if here in _held_here:
         raise _in_use(folder, "this process")
     with (folder / HOLD).open("a+", encoding="utf-8") as file:
+        file.seek(0)
+        holder = file.read(200).strip()
         if not _locked(file.fileno()):
-            file.seek(0)
-            raise _in_use(folder, file.read().strip() or "another process")
+            raise _in_use(folder, holder or "another process")
+        if holder and re.fullmatch(r"process \d+ on \S*", holder) is None:
+            raise MuseError(f"{folder / HOLD} was not written by muse", hint=f"move it, or --out {free_name(folder)}")
         file.truncate(0)
         file.write(f"process {os.getpid()} on {platform.node()}\n")
         file.flush()
@@ -141,7 +175,12 @@ def contents(folder: Path) -> list[Path]:
 
 def write_json(path: Path, document: Mapping[str, Any]) -> None:
     """Write one JSON document, indented, atomically."""
-    write_atomically(path, json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+    write_atomically(path, json_text(document))
+
+
+def json_text(document: Mapping[str, Any]) -> str:
+    """Lay a JSON document out as muse's files have it."""
+    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -164,10 +203,19 @@ def read_json(path: Path) -> dict[str, Any]:
 def free_name(path: Path) -> Path:
     """Return `path`, or the first of path-2, path-3, ... that does not exist."""
     candidate, number = path, 2
-    while candidate.exists():
+    while os.path.lexists(candidate):
         candidate = path.with_name(f"{path.name}-{number}")
         number += 1
     return candidate
+
+
+def claim_folder(path: Path) -> Path:
+    """Make the folder `path`, or the first of path-2, path-3, ... that is free; each who asks gets its own."""
+    while True:
+        chosen = free_name(path)
+        with contextlib.suppress(FileExistsError):
+            chosen.mkdir(parents=True)
+            return chosen
 
 
 def _sync_file(path: Path) -> None:
@@ -176,7 +224,8 @@ def _sync_file(path: Path) -> None:
             os.fsync(file.fileno())
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Flush a folder to the disk, where the file system can."""
     # A rename is only durable once its folder is; file systems that cannot sync a folder are left to themselves.
     with contextlib.suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)

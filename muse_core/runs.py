@@ -8,7 +8,6 @@ A folder is a run when it has status.json. Nothing here knows what is inside a c
 
 import json
 import os
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
@@ -20,10 +19,11 @@ from typing import Any, Literal, Self
 import yaml
 
 from muse_core.errors import ExitCode, MuseError, explained
-from muse_core.files import contents, free_name, held, read_json, write_atomically, write_json, written_aside
+from muse_core.files import free_name, held, read_json, write_atomically, write_json, written_aside
 from muse_core.interrupts import Terminated as Terminated
 from muse_core.machine import environment, without_secrets
 from muse_core.records import read_records
+from muse_core.run_files import RUNS, is_left_over, remove_step, strangers_in_step
 
 State = Literal["running", "finished", "failed", "interrupted"]
 
@@ -75,10 +75,9 @@ class RunFolder:
         Raises:
             MuseError: the folder is not empty and `overwrite` is off, or what is in it is not a run.
         """
-        if path.exists() and not path.is_dir():
-            raise MuseError(f"{path} is a file, a run needs a folder", hint=f"--out {free_name(path)}")
-        if path.is_dir() and contents(path):
-            _make_room(path, overwrite)
+        refuse_in_the_way(path, overwrite)
+        if path.is_dir():
+            RUNS.clear(path)
         run = cls(path)
         run.write_settings(settings, origins)
         write_json(path / "environment.json", environment())
@@ -194,16 +193,16 @@ class RunFolder:
     @contextmanager
     def checkpoint(self, step: int, keep: int | None = None) -> Iterator[Path]:
         """Fill the checkpoint of `step`; once complete it becomes `last`, and older ones beyond `keep` go."""
-        with written_aside(self.path / "checkpoints" / _step_name(step)) as folder:
+        with written_aside(self.path / "checkpoints" / _step_name(step), strangers_in_step) as folder:
             yield folder
         write_atomically(self.path / "checkpoints" / "last", _step_name(step) + "\n")
         if keep is not None:
             for old in self.checkpoints()[: -max(keep, 1)]:
-                shutil.rmtree(old)
+                remove_step(old)
 
     def checkpoints(self) -> list[Path]:
         """List complete checkpoints, oldest step first."""
-        return sorted(p for p in (self.path / "checkpoints").glob("step-*") if p.is_dir())
+        return sorted(p for p in (self.path / "checkpoints").glob("step-*") if p.is_dir() and not is_left_over(p))
 
     def last_checkpoint(self) -> Path | None:
         """Return the checkpoint that `last` names, or else the highest step."""
@@ -263,15 +262,13 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def _make_room(path: Path, overwrite: bool) -> None:
-    ways = [f"--out {free_name(path)}"]
-    if is_run(path):
-        ways = [f"--resume {path} to go on with it", "--overwrite to empty it", ways[0]]
-    if not overwrite or not is_run(path):
-        what = f"{path} is not empty" if is_run(path) else f"{path} is not empty and is not a run"
-        raise MuseError(what, hint=", or ".join(ways))
-    for entry in contents(path):
-        shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
+def refuse_in_the_way(path: Path, overwrite: bool) -> None:
+    """Refuse a folder that a new run may not have, and leave it as it is.
+
+    Raises:
+        MuseError: it holds a run and `overwrite` is off, or anything that muse did not write.
+    """
+    RUNS.refuse(path, overwrite, [f"--resume {path} to go on with it"], in_place=True)
 
 
 def runs_dir() -> Path:

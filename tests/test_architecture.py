@@ -14,7 +14,7 @@ THE_LOOP = ("muse_core/training/loop.py", "train")
 
 # What each part may import of muse_core besides itself; parts of one file are named by that file.
 BASE = {
-    *("errors", "progress", "interrupts", "files", "identity", "image_files"),
+    *("errors", "progress", "interrupts", "files", "identity", "image_files", "marks", "ownership"),
     *("registry", "machine", "runs", "muse_core"),
 }
 ARROWS = {
@@ -25,11 +25,14 @@ ARROWS = {
     "interrupts": {"errors"},
     "files": {"errors"},
     "identity": {"errors"},
+    "marks": set(),
+    "ownership": {"errors", "files", "marks"},
+    "run_files": {"marks", "ownership"},
     "registry": {"errors"},
     "machine": {"errors", "muse_core"},
-    "runs": {"errors", "files", "interrupts", "machine", "records"},
+    "runs": {"errors", "files", "interrupts", "machine", "records", "run_files"},
     "image_files": {"errors"},
-    "pictures": {"errors", "files", "image_files"},
+    "pictures": {"errors", "image_files"},
     "settings": BASE,
     "data": BASE | {"offline"},
     "model": BASE,

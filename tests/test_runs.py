@@ -79,7 +79,7 @@ def test_overwriting_empties_a_run_but_never_another_folder(tmp_path: Path) -> N
     home = tmp_path / "home"
     home.mkdir()
     (home / "letter.txt").write_text("dear")
-    with pytest.raises(MuseError, match="is not empty and is not a run"):
+    with pytest.raises(MuseError, match="is not empty and holds no run"):
         begin(home, overwrite=True)
     assert (home / "letter.txt").read_text() == "dear"
 
@@ -280,12 +280,25 @@ def test_a_file_is_whole_or_the_old_one(tmp_path: Path, monkeypatch: pytest.Monk
     assert names(tmp_path) == {"deep/file.txt"}
 
 
-def test_a_folder_written_again_replaces_the_old_one(tmp_path: Path) -> None:
+def test_a_folder_written_again_replaces_what_is_ours_and_nothing_else(tmp_path: Path) -> None:
     target = tmp_path / "f"
+
+    def write(content: str) -> None:
+        with written_aside(
+            target, lambda folder: [one.name for one in folder.iterdir() if one.name == "thesis"]
+        ) as new:
+            (new / content).write_text(content)
+
     for content in ("one", "two"):
-        with written_aside(target) as folder:
-            (folder / content).write_text(content)
+        write(content)
     assert names(tmp_path) == {"f/two"}
+    (target / "thesis").write_text("years of work")
+    with pytest.raises(MuseError, match="not muse's, so it is not replaced: thesis"):
+        write("three")
+    assert names(tmp_path) == {"f/two", "f/thesis"}
+    with pytest.raises(MuseError, match="not replaced"), written_aside(target) as new:
+        (new / "four").write_text("")
+    assert names(tmp_path) == {"f/two", "f/thesis"}
 
 
 @pytest.mark.parametrize(

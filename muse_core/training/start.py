@@ -13,9 +13,9 @@ from accelerate.utils import DistributedDataParallelKwargs
 
 from muse_core.data.loader import is_death_of_reader
 from muse_core.errors import ExitCode, MuseError, explained
-from muse_core.files import free_name, undo_aside
+from muse_core.files import undo_aside
 from muse_core.progress import Logged, Progress, Silent
-from muse_core.runs import FollowerFolder, RunFolder, new_path
+from muse_core.runs import FollowerFolder, RunFolder, new_path, refuse_in_the_way
 from muse_core.settings.train import TrainSettings
 from muse_core.training.identity import FILE as IDENTITY, go_on, identify, refuse_absent, with_absolute_paths
 from muse_core.training.loop import train as train_loop
@@ -64,8 +64,7 @@ def created(settings: TrainSettings, origins: Mapping[str, str], plan: Plan) -> 
     """
     run = settings.run
     path = Path(run.out) if run.out else new_folder(run.stage, run.size)
-    if path.exists() and not path.is_dir():
-        raise MuseError(f"{path} is a file, a run needs a folder", hint=f"--out {free_name(path)}")
+    refuse_in_the_way(path, run.overwrite)  # before the folder is kept, which leaves a file in it
     with RunFolder(path).held():
         yield RunFolder.create(
             path,

@@ -18,7 +18,7 @@ from muse_core.data.scenes import scene_at
 from muse_core.data.sharding.options import ShardOptions
 from muse_core.data.sharding.shard import shard
 from muse_core.data.writer import write_scene_shards
-from muse_core.pictures import write_image
+from muse_core.pictures import image_png
 from muse_core.runs import RunFolder
 from tests.faults.commands import Running, start
 from tests.training.mini import Changes, lean
@@ -76,7 +76,8 @@ class Scene:
         if not path.exists():
             path.mkdir()
             for number in range(16):
-                write_image(path / f"{number:02d}.png", Image.fromarray(scene_at("train", number, size=32).image))
+                image = Image.fromarray(scene_at("train", number, size=32).image)
+                (path / f"{number:02d}.png").write_bytes(image_png(image))
         return path
 
     @property
@@ -140,7 +141,7 @@ def error_in(said: Path, folder: Path) -> str:
     found = [line for line in lines if line.startswith(("error: ", "warning: "))]
     text = (found or ["(nothing)"])[-1].replace(f"{folder}/", "").replace(str(folder), ".")
     text = re.sub(r"\.step-\d+\.\d+\.tmp", ".step-N.tmp", text)
-    text = re.sub(r"\.(\w+\.\w+)\.\d+\.tmp", r".\1.tmp", text)
+    text = re.sub(r"\.(\w+\.\w+)(?:\.\d+)+\.tmp", r".\1.tmp", text)
     text = re.sub(r"process \d+ on \S+", "process N on HOST", text)
     return re.sub(r"step \d+", "step N", text)
 
