@@ -134,7 +134,9 @@ def report_table(folder: Path, most: int) -> None:
     runs = [Path(shutil.copytree(folder / "run", folder / "runs" / str(number))) for number in range(most)]
     for count in (1, most):
         page = folder / f"{count}.html"
-        took = seconds(lambda page=page, count=count: write_report([read_run(run) for run in runs[:count]], page))  # type: ignore[misc]
+        took = seconds(
+            lambda page=page, count=count: write_report([read_run(run) for run in runs[:count]], page, overwrite=True)
+        )  # type: ignore[misc]
         print(f"| {count} | {took:.2f} | {page.stat().st_size:,} |")
     lines = len(RunFolder(runs[0]).metrics())
     print(f"\nEach run has {lines} lines of metrics.")

@@ -38,6 +38,9 @@ ScoresFile = Annotated[
     Path | None,
     typer.Option("--out", metavar="FILE", help="Where the scores go as JSON.", show_default="RUN/results/"),
 ]
+OverwriteFile = Annotated[
+    bool, typer.Option("--overwrite", help="Replace what is there under the names given here, which else is refused.")
+]
 Devices = Annotated[str | None, typer.Option("--devices", metavar="auto|cpu|mps|N|0,2", help="What to compute on.")]
 Precision = Annotated[
     str | None, typer.Option("--precision", metavar="auto|fp32|bf16|fp16|fp64", help="Number format.")

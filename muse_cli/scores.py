@@ -1,6 +1,7 @@
 """Scores on the screen and on disk: the numbers, what they stand beside, and the conditions they hold under."""
 
 import math
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,10 +14,9 @@ if TYPE_CHECKING:
     from muse_core.evaluation.protocol import Scores
 
 
-def give(scores: "Scores", where: str, target: Path | None) -> None:
+def give(scores: "Scores", where: str, target: Path | None, *, overwrite: bool = False) -> None:
     """Print scores, and write them to `target` or into the run that `where` belongs to."""
-    path = target or result_path(scores, where)
-    document = scores.to_json() if path is None else scores.save(path)
+    path, document = kept(scores, where, target, overwrite)
     if path is not None:
         out.say(f"written to {path}")
         for picture in document.get("pictures", {}).values():
@@ -26,30 +26,41 @@ def give(scores: "Scores", where: str, target: Path | None) -> None:
     out.result(document, in_words(scores))
 
 
-def result_path(scores: "Scores", where: str) -> Path | None:
-    """Return RUN/results/NAME.json when the tokenizer is a run or a checkpoint of one.
+def kept(scores: "Scores", where: str, target: Path | None, overwrite: bool) -> tuple[Path | None, "Mapping[str, Any]"]:
+    """Write scores to `target`, or to RUN/results/NAME.json when the tokenizer is a run or a checkpoint of one.
 
-    Scores of another protocol or checkpoint are not replaced: these then go to NAME-2.json, and so on.
+    Scores of another protocol or checkpoint are not replaced: these then go to NAME-2.json, and so on; and so they do
+    when somebody took the name of `target` while they were measured.
+
+    Returns:
+        Where they are, and what the file holds; None and the scores where nothing was written.
     """
+    from muse_core.ownership import NameTakenError
     from muse_core.runs import run_of
 
-    run = run_of(Path(where))
-    if run is None:
-        return None
-    name = scores.command.replace(" ", "-")
-    names = (name if number == 1 else f"{name}-{number}" for number in count(1))
-    return next(path for path in map(run.result_path, names) if not path.exists() or is_same(path, scores))
+    run = run_of(Path(where)) if target is None else None
+    first = run.result_path(scores.command.replace(" ", "-")) if run else target
+    if first is None:
+        return None, scores.to_json()
+    for number in count(1):
+        path = first if number == 1 else first.with_name(f"{first.stem}-{number}{first.suffix}")
+        replace = is_same(path, scores) if run else overwrite and number == 1
+        with suppress(NameTakenError):
+            return path, scores.save(path, overwrite=replace)
+    raise AssertionError("numbers do not end")
 
 
 def is_same(path: Path, scores: "Scores") -> bool:
-    """Say whether a file holds what these scores measured: the same weights by the same protocol."""
+    """Say whether a file holds what these scores measured, unchanged: the same weights by the same protocol."""
     from muse_core.errors import MuseError
     from muse_core.files import read_json
+    from muse_core.marks import KEY, mark_of
 
     try:
-        return what(read_json(path)) == what(scores.to_json())
+        document = read_json(path)
     except MuseError:
         return False
+    return what(document) == what(scores.to_json()) and (KEY not in document or mark_of(path) is not None)
 
 
 def what(document: "Mapping[str, Any]") -> tuple[object, object]:

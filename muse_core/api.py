@@ -24,6 +24,7 @@ from muse_core.inspection.findings import Inspection
 from muse_core.inspection.inspect import inspect as look_at
 from muse_core.model.abilities import Described
 from muse_core.model.load import late_teacher, load_teacher, load_tokenizer, untouched_baseline
+from muse_core.ownership import refuse_taken
 from muse_core.progress import Progress, Silent
 from muse_core.registry import discover
 from muse_core.settings.layers import resolve
@@ -126,15 +127,18 @@ def save_statistics(
     limit: int | None = None,
     batch_size: int = 64,
     device: str = "cpu",
+    overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Scores:
     """Write the statistics of data for `evaluate(reference=...)`: images of `size` pixels, on a metric's features.
 
     Raises:
-        MuseError: the metric is no Frechet distance or cannot be made here, or the data are unreadable.
+        MuseError: the metric is no Frechet distance or cannot be made here, the data are unreadable, or `target` is
+            there and `overwrite` is off.
     """
+    refuse_taken(target, overwrite)
     read = EvalData(open_source(data, split="val", size=size), size, batch_size, limit, device)
-    return reference_statistics(read, metric, _metrics([metric])[metric], target, progress)
+    return reference_statistics(read, metric, _metrics([metric])[metric], target, progress, overwrite=overwrite)
 
 
 def _metrics(names: Sequence[str] | None) -> dict[str, MetricSpec]:
@@ -229,6 +233,7 @@ def segment(
     batch_size: int = 64,
     baseline: bool = False,
     masks: Path | None = None,
+    overwrite: bool = False,
     team: Team = ALONE,
     progress: Progress | None = None,
 ) -> Segmented:
@@ -243,6 +248,7 @@ def segment(
         batch_size: images at a time; changes no number.
         baseline: measure the untouched encoder as well.
         masks: folder for the mask of each validation image, or None.
+        overwrite: whether masks of an earlier one in that folder may go.
         team: who else measures with this process.
         progress: who is told.
 
@@ -264,6 +270,7 @@ def segment(
         names=mask_names(train.source, chosen.labels),
         cache=cache_folder() / "patches",
         masks=masks,
+        overwrite=overwrite,
         progress=progress,
     )
 

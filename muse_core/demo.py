@@ -16,8 +16,10 @@ from muse_core.data.sample import Sample
 from muse_core.data.source import open_source
 from muse_core.data.writer import write_scene_shards
 from muse_core.evaluation.protocol import Scores
-from muse_core.files import free_name, write_atomically
+from muse_core.files import claim_folder
+from muse_core.marks import Mark
 from muse_core.model.load import untouched_baseline
+from muse_core.ownership import write_file
 from muse_core.progress import Progress
 from muse_core.runs import RunFolder
 from muse_core.settings.presets import STAGES
@@ -121,10 +123,11 @@ def run_demo(
 
 
 def _free(out: Path, progress: Progress) -> Path:
-    if not out.exists() or not any(out.iterdir()):
+    if out.is_dir() and not any(out.iterdir()):
         return out
-    chosen = free_name(out)
-    progress.say(f"{out} is not empty; writing to {chosen}")
+    chosen = claim_folder(out)
+    if chosen != out:
+        progress.say(f"{out} is there already; writing to {chosen}")
     return chosen
 
 
@@ -175,7 +178,7 @@ def _draw(tokenizer: Any, places: Places) -> Pictures:
     strip = BytesIO()
     sample_strip(rows, ("input", "reconstruction"), side=192, across=3).save(strip, "PNG")
     attention = figure_bytes(attention_figure(scenes[0]), "png")
-    write_atomically(places.root / "reconstructions.png", strip.getvalue())
+    write_file(places.root / "reconstructions.png", strip.getvalue(), Mark("reconstructions"))
     for number, scene in enumerate(scenes, start=1):
         save_attention(scene, places.root / f"attention-{number}.png")
     return Pictures(

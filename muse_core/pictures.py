@@ -1,4 +1,4 @@
-"""Pictures that a user names: found, read, scaled, and written.
+"""Pictures that a user names: found, read and scaled.
 
 A picture is float32 (3, H, W), RGB in [0, 1].
 """
@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from muse_core.errors import BadMemberError, MuseError
-from muse_core.files import write_atomically
 from muse_core.image_files import MAX_PIXELS, SUFFIXES, ImageFile
 
 Picture = NDArray[np.float32]
@@ -82,14 +81,14 @@ def _scaled(image: Image.Image, short_side: int | None, only_shrink: bool) -> Im
     return image.resize((width, height), Image.Resampling.BICUBIC, reducing_gap=3.0)
 
 
-def write_picture(path: Path, picture: Picture) -> None:
-    """Write a picture as PNG; values outside [0, 1] are clipped and bytes are rounded."""
+def picture_png(picture: Picture) -> bytes:
+    """Return a picture as PNG; values outside [0, 1] are clipped and bytes are rounded."""
     pixels = np.rint(picture.clip(0.0, 1.0).transpose(1, 2, 0) * 255.0).astype(np.uint8)
-    write_image(path, Image.fromarray(pixels))
+    return image_png(Image.fromarray(pixels))
 
 
-def write_image(path: Path, image: Image.Image) -> None:
-    """Write a drawn image as PNG, complete or not at all."""
+def image_png(image: Image.Image) -> bytes:
+    """Return a drawn image as PNG."""
     stream = BytesIO()
     image.save(stream, format="png")
-    write_atomically(path, stream.getvalue())
+    return stream.getvalue()

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from muse_core.errors import MuseError
-from muse_core.pictures import find_pictures, read_picture, write_picture
+from muse_core.pictures import find_pictures, picture_png, read_picture
 
 
 def save(path: Path, size: tuple[int, int] = (4, 2), **options: object) -> Path:
@@ -48,13 +48,13 @@ def test_bytes_survive_reading_and_writing(tmp_path: Path) -> None:
     picture = read_picture(tmp_path / "p.png")
     assert picture.dtype == np.float32
     assert (picture.min(), picture.max()) == (0.0, 1.0)
-    write_picture(tmp_path / "q.png", picture)
+    (tmp_path / "q.png").write_bytes(picture_png(picture))
     with Image.open(tmp_path / "q.png") as again:
         assert np.array_equal(np.asarray(again), pixels)
 
 
 def test_values_outside_the_range_are_clipped_and_not_wrapped(tmp_path: Path) -> None:
-    write_picture(tmp_path / "p.png", np.stack([np.full((2, 2), v, np.float32) for v in (-0.5, 0.5, 1.5)]))
+    (tmp_path / "p.png").write_bytes(picture_png(np.stack([np.full((2, 2), v, np.float32) for v in (-0.5, 0.5, 1.5)])))
     with Image.open(tmp_path / "p.png") as written:
         assert written.getpixel((0, 0)) == (0, 128, 255)
 

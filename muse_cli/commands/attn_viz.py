@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from muse_cli.commands.infer import short_side_of, size_in_pixels, tell_notes
-from muse_cli.options import CheckpointOption, ConfigFile, Devices, Sets
+from muse_cli.options import CheckpointOption, ConfigFile, Devices, OverwriteFile, Sets
 from muse_cli.output import out
 from muse_core.errors import ExitCode, MuseError
 
 if TYPE_CHECKING:
     from muse_core.pictures import Picture
     from muse_core.settings.measuring import AttentionSettings
-    from muse_core.viz.maps import AttentionMap
+    from muse_core.viz.maps import AttentionMap, Scene
 
 
 Queries = Annotated[
@@ -55,6 +55,7 @@ def attn_viz(
         Path | None,
         typer.Option("--out", metavar="FILE", help=".png, .svg or .html", show_default="IMAGE-attention.png"),
     ] = None,
+    overwrite: OverwriteFile = False,
     devices: Devices = None,
     config: ConfigFile = None,
     sets: Sets = None,
@@ -64,9 +65,10 @@ def attn_viz(
     from muse_cli.tokenizer import chosen_or_newest, load
     from muse_core.machine import pick_device
     from muse_core.model.abilities import Attends
+    from muse_core.ownership import refuse_taken
     from muse_core.pictures import read_picture
     from muse_core.settings.measuring import AttentionSettings
-    from muse_core.viz.attention import Scene, measure, save_attention
+    from muse_core.viz.attention import Scene, measure
 
     flags = {
         "layer": number_or_word(layer),
@@ -77,9 +79,9 @@ def attn_viz(
         "devices": devices,
     }
     settings, _ = resolve_as(AttentionSettings, "attn-viz", flags, sets, config)
-    original = read_picture(
-        image, notes=(notes := Counter[str]())
-    )  # a name that is wrong is told before a network is loaded
+    refuse_taken(out_file, overwrite)
+    notes = Counter[str]()
+    original = read_picture(image, notes=notes)  # a name that is wrong is told before a network is loaded
     device = pick_device(settings.devices)
     others = [load(where, device) for where in against or []]
     tokenizers = [load(chosen_or_newest(checkpoint), device, "attends"), *(o for o in others if isinstance(o, Attends))]
@@ -91,10 +93,20 @@ def attn_viz(
         queries=tuple(scaled(point(text), original, picture) for text in query or []),
         silent=tuple(other.info.name for other in others if not isinstance(other, Attends)),
     )
-    target = out_file or Path(f"{image.stem}-attention.png")
-    save_attention(scene, target, style=settings.style)
+    target = drawn(scene, image, out_file, settings, overwrite)
     tell_notes(notes)
     give(image, target, measure(scene), scene.silent)
+
+
+def drawn(scene: "Scene", image: Path, out_file: Path | None, settings: "AttentionSettings", overwrite: bool) -> Path:
+    """Write the figure or page to the file asked for, else beside nothing of the user's; return where it is."""
+    from muse_cli.writing import written_default
+    from muse_core.viz.attention import attention_content, save_attention
+
+    if out_file is not None:
+        return save_attention(scene, out_file, style=settings.style, overwrite=overwrite)
+    target = Path(f"{image.stem}-attention.png")
+    return written_default(target, attention_content(scene, target, style=settings.style), "attention", image)
 
 
 def give(image: Path, target: Path, numbers: dict[str, list[dict[str, Any]]], silent: tuple[str, ...]) -> None:

@@ -14,9 +14,11 @@ from muse_core.errors import ExitCode, MuseError
 if TYPE_CHECKING:
     from muse_core.compare import Compared, Ruler
     from muse_core.evaluation.generation import GenerationOptions
+    from muse_core.ownership import FolderKind
     from muse_core.settings.measuring import CompareSettings
     from muse_core.viz.comparison import Comparison, Published
 
+INDEX, FORMAT = "comparison.json", "muse-comparison/1"
 MEASURES = "eval,generate,zeroshot,linear,segment"
 TrainData = Annotated[
     str | None, typer.Option("--train-data", metavar="WHERE", help="What probes learn from.", show_default="demo:train")
@@ -40,7 +42,7 @@ Folder = Annotated[
     Path | None,
     typer.Option("--out", metavar="DIR", help="Also write JSON, CSV, Markdown and a report there."),
 ]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Write into a folder that is not empty.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an earlier comparison in --out.")]
 
 
 def compare(
@@ -63,6 +65,7 @@ def compare(
     """Measure several tokenizers under one protocol, beside what others published."""
     from muse_cli.settings import resolve_as
     from muse_core.compare import compare as measure_all
+    from muse_core.files import written_aside
     from muse_core.machine import pick_device
     from muse_core.settings.measuring import CompareSettings
 
@@ -76,13 +79,15 @@ def compare(
     flags |= {"batch_size": batch_size, "devices": devices, "measures": measure.split(",") if measure else None}
     flags |= {"generators": generator or None, "samples": samples}
     settings, _ = resolve_as(CompareSettings, "compare", flags, sets, config)
+    kind = comparisons()
     if out_dir is not None:
-        refuse_full(out_dir, overwrite)
+        kind.refuse(out_dir, overwrite)
     rule, device = ruler(settings, tokenizers), pick_device(settings.devices)
     found = measure_all(tokenizers, rule, device=device, progress=out.progress())
     comparison = as_comparison(found)
     if out_dir is not None:
-        write(found, comparison, out_dir)
+        with written_aside(out_dir, kind.in_the_way(overwrite)) as aside:
+            write(found, comparison, aside)
         out.say(f"written to {out_dir}: comparison.json, table.csv, table.md, report.html")
     out.result(document(found, comparison), in_words(comparison))
 
@@ -149,14 +154,19 @@ def generator_of(text: str, tokenizers: list[str]) -> tuple[str, str]:
     return meant[0], generator
 
 
-def refuse_full(folder: Path, overwrite: bool) -> None:
-    """Refuse a folder that holds something, before anything is measured.
+def comparisons() -> "FolderKind":
+    """Return what a folder of a comparison is known by: comparison.json lists its files."""
+    from muse_core.files import read_json
+    from muse_core.ownership import FolderKind, unchanged
 
-    Raises:
-        MuseError: it does, and --overwrite was not given.
-    """
-    if not overwrite and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise MuseError(f"{folder} is not empty", hint="--overwrite, or another --out", exit_code=ExitCode.FILE)
+    def own_files(folder: Path) -> list[str] | None:
+        try:
+            document = read_json(folder / INDEX)
+        except MuseError:
+            return None
+        return [INDEX, *unchanged(folder, document.get("files"))] if document.get("format") == FORMAT else None
+
+    return FolderKind("a comparison", own_files)
 
 
 def as_comparison(found: "list[Compared]") -> "Comparison":
@@ -237,17 +247,17 @@ def write(found: "list[Compared]", comparison: "Comparison", folder: Path) -> No
     """Write the comparison in every form; each tokenizer's scores lie in a folder that `muse report` reads too."""
     from muse_cli.output import to_json
     from muse_core.files import write_atomically, write_json
+    from muse_core.ownership import OutputNames, manifest
     from muse_core.viz.comparison import to_csv, to_markdown
     from muse_core.viz.report import read_run, write_report
 
-    runs = []
+    runs, names = [], OutputNames()
     for one, entry in zip(found, comparison.entries, strict=True):
-        home = folder / (re.sub(r"[^\w.+-]+", "-", entry.name).strip("-") or "tokenizer")
+        home = names.first_free(folder / (re.sub(r"[^\w.+-]+", "-", entry.name).strip("-") or "tokenizer"))
         for scores in one.scores:
             scores.save(home / "results" / f"{scores.command.replace(' ', '-')}.json")
         if one.scores:
             runs.append(replace(read_run(home), title=entry.name))
-    write_json(folder / "comparison.json", to_json(document(found, comparison)))
     write_atomically(folder / "table.csv", to_csv(comparison))
     write_atomically(folder / "table.md", to_markdown(comparison))
     if runs:
@@ -259,3 +269,5 @@ def write(found: "list[Compared]", comparison: "Comparison", folder: Path) -> No
             comparison=comparison,
             next_steps=(),
         )
+    listed = {"format": FORMAT, **document(found, comparison), "files": manifest(folder)}
+    write_json(folder / INDEX, to_json(listed))

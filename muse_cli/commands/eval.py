@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from muse_cli.options import BatchSize, Checkpoint, ConfigFile, Data, Devices, Limit, ScoresFile, Sets
+from muse_cli.options import BatchSize, Checkpoint, ConfigFile, Data, Devices, Limit, OverwriteFile, ScoresFile, Sets
 from muse_cli.output import out
 from muse_core.errors import ExitCode, MuseError
 
@@ -26,7 +26,6 @@ SaveStats = Annotated[Path | None, typer.Option("--save-stats", metavar="FILE", 
 
 PAIRS = "Write originals and reconstructions as PNG, the bytes that were measured."
 SaveImages = Annotated[Path | None, typer.Option("--save-images", metavar="DIR", help=PAIRS)]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace pictures that another evaluation left in DIR.")]
 
 
 def evaluate(
@@ -36,7 +35,7 @@ def evaluate(
     reference: Reference = None,
     save_stats: SaveStats = None,
     save_images: SaveImages = None,
-    overwrite: Overwrite = False,
+    overwrite: OverwriteFile = False,
     size_px: SizePx = None,
     limit: Limit = None,
     batch_size: BatchSize = None,
@@ -50,6 +49,7 @@ def evaluate(
     from muse_cli.settings import resolve_as
     from muse_cli.team import measure
     from muse_cli.tokenizer import chosen_or_newest, data_or_demo
+    from muse_core.ownership import refuse_taken
     from muse_core.settings.measuring import EvalSettings
 
     flags = {"data": data, "metrics": metric, "limit": limit, "batch_size": batch_size, "devices": devices}
@@ -57,12 +57,13 @@ def evaluate(
     settings, _ = resolve_as(EvalSettings, "eval", flags, sets, config)
     settings = settings.model_copy(update={"data": data_or_demo(settings.data)})
     if save_stats is not None:
-        out.result(*statistics(settings, checkpoint, save_stats))
+        out.result(*statistics(settings, checkpoint, save_stats, overwrite))
         return
+    refuse_taken(out_file, overwrite)
     where = chosen_or_newest(checkpoint)
     images = None if save_images is None else str(save_images)
     values = {"where": where, "settings": settings.model_dump(mode="json"), "images": images, "overwrite": overwrite}
-    give(measure("muse_cli.commands.eval:measured", values, settings.devices), where, out_file)
+    give(measure("muse_cli.commands.eval:measured", values, settings.devices), where, out_file, overwrite=overwrite)
 
 
 def measured(
@@ -89,11 +90,11 @@ def measured(
     )
 
 
-def statistics(settings: Any, checkpoint: str | None, target: Path) -> tuple[dict[str, Any], str]:
+def statistics(settings: Any, checkpoint: str | None, target: Path, overwrite: bool) -> tuple[dict[str, Any], str]:
     """Write the statistics of data, at the size asked for or that of the tokenizer named; return what to print.
 
     Raises:
-        MuseError: the size is not known, or more than one metric was named.
+        MuseError: the size is not known, more than one metric was named, or `target` is there.
     """
     from muse_cli.scores import in_words
     from muse_cli.tokenizer import load
@@ -112,6 +113,7 @@ def statistics(settings: Any, checkpoint: str | None, target: Path) -> tuple[dic
         limit=settings.limit,
         batch_size=settings.batch_size,
         device=pick_device(settings.devices),
+        overwrite=overwrite,
         progress=out.progress(),
     )
     out.say(f"statistics written to {target}")

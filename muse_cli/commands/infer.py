@@ -21,6 +21,7 @@ from muse_cli.output import out
 from muse_core.errors import MuseError
 
 if TYPE_CHECKING:
+    from muse_core.ownership import OutputNames
     from muse_core.pictures import Picture
 
 
@@ -59,6 +60,7 @@ def infer(
     from muse_cli.settings import resolve_as
     from muse_cli.tokenizer import chosen_or_newest, load
     from muse_core.machine import pick_device
+    from muse_core.ownership import OutputNames, refuse_taken
     from muse_core.pictures import find_pictures, read_picture
     from muse_core.settings.measuring import InferSettings
 
@@ -68,13 +70,14 @@ def infer(
         asked = Latents(latents, dtype, latent_format, flips, batch_size or 64, resume, overwrite)
         write_latents(images, chosen_or_newest(checkpoint), settings.size_px, settings.devices, asked)
         return
-    files = find_pictures(images)
+    refuse_taken(features, overwrite)
+    files = inputs(images, find_pictures(images))
     needs = ["encodes", "decodes", *(["featurizes"] if features else [])]
     tokenizer = load(chosen_or_newest(checkpoint), pick_device(settings.devices), *needs)
     short_side = short_side_of(settings.size_px, tokenizer.info.resolution)
     done: list[dict[str, Any]] = []
     unread: dict[str, str] = {}
-    pooled, notes = {}, Counter[str]()
+    pooled, notes, names = {}, Counter[str](), OutputNames()
     progress = out.progress()
     with progress.track("infer", len(files)) as tracker:
         for file in files:
@@ -84,12 +87,12 @@ def infer(
                 unread[str(file)] = error.what
                 progress.warn(error.what)
             else:
-                done.append(reconstruct_one(tokenizer, picture, file, (out_dir or file.parent), compare))
+                done.append(reconstruct_one(tokenizer, picture, file, (out_dir or file.parent), compare, names))
                 if features:
                     pooled[str(file)] = pooled_features(tokenizer, picture)
             tracker.advance()
     if features and pooled:
-        write_features(features, pooled)
+        write_features(features, pooled, overwrite)
     tell_notes(notes)
     report(done, unread, tokenizer.info.name, features if pooled else None)
 
@@ -112,11 +115,34 @@ def short_side_of(size_px: int | str | None, resolution: int) -> int | None:
     return None if size_px == "native" else int(size_px or 2 * resolution)
 
 
-def reconstruct_one(tokenizer: Any, picture: "Picture", file: Path, folder: Path, compare: bool) -> dict[str, Any]:
+def inputs(named: list[str], files: list[Path]) -> list[Path]:
+    """Leave out what muse made of other images, in folders that were named; a file that was named is taken.
+
+    Raises:
+        MuseError: nothing else is there.
+    """
+    from muse_core.ownership import is_result
+
+    folders = {Path(text) for text in named if Path(text).is_dir()}
+    files_named = {Path(text) for text in named} - folders
+    made = {file for file in files if file.parent in folders and file not in files_named and is_result(file)}
+    left = [file for file in files if file not in made]
+    if not left:
+        first = min(made)
+        raise MuseError(f"muse made all images in {first.parent}", hint=f"name the files: muse infer {first}")
+    if made:
+        out.say(f"{len(made)} left out, which muse made: {', '.join(sorted(map(str, made))[:3])}")
+    return left
+
+
+def reconstruct_one(
+    tokenizer: Any, picture: "Picture", file: Path, folder: Path, compare: bool, names: "OutputNames"
+) -> dict[str, Any]:
     """Write the reconstruction of one picture, and return what `--json` says of it."""
     import torch
 
-    from muse_core.pictures import write_image, write_picture
+    from muse_cli.writing import written_default
+    from muse_core.pictures import image_png, picture_png
     from muse_core.viz.grids import compare_strip
     from muse_core.viz.pixels import psnr
 
@@ -124,11 +150,9 @@ def reconstruct_one(tokenizer: Any, picture: "Picture", file: Path, folder: Path
     latents = tokenizer.encode(images).z
     size = (int(images.shape[-2]), int(images.shape[-1]))
     result = tokenizer.decode(latents, size)[0].cpu().numpy()
-    target = folder / f"{file.stem}-{'compare' if compare else 'recon'}.png"
-    if compare:
-        write_image(target, compare_strip(picture, result.clip(0.0, 1.0)))
-    else:
-        write_picture(target, result)
+    purpose = "compare" if compare else "recon"
+    content = image_png(compare_strip(picture, result.clip(0.0, 1.0))) if compare else picture_png(result)
+    target = written_default(folder / f"{file.stem}-{purpose}.png", content, purpose, file, names=names)
     return {
         "image": str(file),
         "out": str(target),
@@ -146,17 +170,18 @@ def pooled_features(tokenizer: Any, picture: "Picture") -> Any:
     return tokenizer.features(torch.from_numpy(picture)[None]).pooled[0].cpu().numpy()
 
 
-def write_features(path: Path, pooled: dict[str, Any]) -> None:
+def write_features(path: Path, pooled: dict[str, Any], overwrite: bool) -> None:
     """Write names (N,) and pooled features (N, D)."""
     import io
 
     import numpy as np
 
-    from muse_core.files import write_atomically
+    from muse_core.marks import Mark
+    from muse_core.ownership import write_file
 
     stream = io.BytesIO()
     np.savez(stream, names=np.array(list(pooled)), pooled=np.stack(list(pooled.values())))
-    write_atomically(path, stream.getvalue())
+    write_file(path, stream.getvalue(), Mark("features"), overwrite=overwrite)
 
 
 def report(done: list[dict[str, Any]], unread: dict[str, str], name: str, features: Path | None) -> None:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from muse_cli.options import OverwriteFile
 from muse_cli.output import out
 from muse_core.errors import ExitCode, MuseError
 
@@ -27,16 +28,18 @@ def inspect(
         Path | None,
         typer.Option("--out", metavar="FILE", help="Where the contact sheet goes.", show_default="NAME-samples.png"),
     ] = None,
+    overwrite: OverwriteFile = False,
 ) -> None:
     """Say what something is and whether it is healthy; exit 8, with the list, if anything is wrong."""
     from muse_core.inspection.inspect import inspect as look
+    from muse_core.ownership import refuse_taken
 
+    refuse_taken(sheet, overwrite)
     found = look(thing, deep=deep, readers=readers, progress=out.progress())
     document = {"command": "inspect", **found.to_json()}
     lines = list(found.lines)
     if sample and found.kind == "shards":
-        target = sheet or Path(f"{name_for(thing)}-samples.png")
-        draw(thing, sample, target)
+        target = draw(thing, sample, sheet, overwrite)
         document["sheet"] = str(target)
         lines.append(f"sheet     {target}")
     lines += [f"note      {note.line()}" for note in found.notes]
@@ -44,17 +47,21 @@ def inspect(
     refuse(found)
 
 
-def draw(thing: str, amount: int, target: Path) -> None:
-    """Write the contact sheet."""
+def draw(thing: str, amount: int, sheet: Path | None, overwrite: bool) -> Path:
+    """Write the contact sheet, and return where it is."""
     import io
 
-    from muse_core.files import write_atomically
+    from muse_cli.writing import written_default
     from muse_core.inspection.shards import pick_samples
     from muse_core.inspection.sheet import contact_sheet
+    from muse_core.marks import Mark
+    from muse_core.ownership import write_file
 
     stream = io.BytesIO()
     contact_sheet(pick_samples(thing, amount)).save(stream, "PNG")
-    write_atomically(target, stream.getvalue())
+    if sheet is not None:
+        return write_file(sheet, stream.getvalue(), Mark("samples"), overwrite=overwrite)
+    return written_default(Path(f"{name_for(thing)}-samples.png"), stream.getvalue(), "samples", thing)
 
 
 def name_for(thing: str) -> str:

@@ -27,7 +27,12 @@ Flips = Annotated[
 ResumeLatents = Annotated[
     bool, typer.Option("--resume", help="Go on with the shards of --latents that are left.", rich_help_panel=PANEL)
 ]
-OverwriteLatents = Annotated[bool, typer.Option("--overwrite", help="Empty --latents first.", rich_help_panel=PANEL)]
+OverwriteLatents = Annotated[
+    bool,
+    typer.Option(
+        "--overwrite", help="Replace the latents in --latents, or the file of --features.", rich_help_panel=PANEL
+    ),
+]
 
 
 @dataclass(frozen=True)

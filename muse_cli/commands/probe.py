@@ -8,7 +8,18 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from muse_cli.commands.ls import plugins_of, section
-from muse_cli.options import Checkpoint, ConfigFile, Data, Devices, Limit, ScoresFile, Sets, TrainLimit, ValData
+from muse_cli.options import (
+    Checkpoint,
+    ConfigFile,
+    Data,
+    Devices,
+    Limit,
+    OverwriteFile,
+    ScoresFile,
+    Sets,
+    TrainLimit,
+    ValData,
+)
 from muse_cli.output import out
 from muse_cli.plugins import PluginGroup, command_of, finish
 from muse_core.registry import Plugin
@@ -81,6 +92,7 @@ def run_probe(
     train_limit: TrainLimit = None,
     devices: Devices = None,
     out_file: ScoresFile = None,
+    overwrite: OverwriteFile = False,
     config: ConfigFile = None,
     sets: Sets = None,
 ) -> None:
@@ -89,6 +101,7 @@ def run_probe(
     from muse_cli.settings import resolve_as
     from muse_cli.team import measure
     from muse_cli.tokenizer import chosen_or_newest, data_or_demo
+    from muse_core.ownership import refuse_taken
     from muse_core.settings.measuring import ProbeSettings
 
     model = plugin.load_path(plugin.declaration.settings)
@@ -102,6 +115,7 @@ def run_probe(
     }
     shared, _ = resolve_as(ProbeSettings, "probe", common, None, None)
     shared = shared.model_copy(update={"data": data_or_demo(shared.data)})
+    refuse_taken(out_file, overwrite)
     where = chosen_or_newest(checkpoint)
     values = {
         "name": plugin.name,
@@ -109,7 +123,7 @@ def run_probe(
         "options": options.model_dump(mode="json"),
         "shared": shared.model_dump(mode="json"),
     }
-    give(measure("muse_cli.commands.probe:measured", values, shared.devices), where, out_file)
+    give(measure("muse_cli.commands.probe:measured", values, shared.devices), where, out_file, overwrite=overwrite)
 
 
 def measured(

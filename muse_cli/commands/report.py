@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from muse_cli.options import OverwriteFile
 from muse_cli.output import out
 
 
@@ -13,14 +14,19 @@ def report(
     out_file: Annotated[
         Path | None, typer.Option("--out", metavar="FILE", help="The page.", show_default="RUN/report.html")
     ] = None,
+    overwrite: OverwriteFile = False,
 ) -> None:
     """Write one page from settings, curves, samples and scores; it opens without a network."""
-    from muse_core.viz.report import write_report
+    from muse_cli.writing import written_default
+    from muse_core.viz.report import report_page, write_report
     from muse_core.viz.runview import read_run
 
     folders = [folder_of(run) for run in runs]
-    target = out_file or folders[0] / "report.html"
-    write_report([read_run(folder) for folder in folders], target)
+    views = [read_run(folder) for folder in folders]
+    if out_file is not None:
+        target = write_report(views, out_file, overwrite=overwrite)
+    else:
+        target = written_default(folders[0] / "report.html", report_page(views), "report", *folders)
     out.result({"out": target, "runs": folders}, str(target))
 
 

@@ -12,6 +12,7 @@ from muse_cli.options import (
     Data,
     Devices,
     Limit,
+    OverwriteFile,
     ScoresFile,
     Seed,
     Sets,
@@ -19,6 +20,7 @@ from muse_cli.options import (
     ValData,
 )
 from muse_cli.output import out
+from muse_core.errors import ExitCode, MuseError
 
 if TYPE_CHECKING:
     from muse_core.evaluation.processes import Team
@@ -71,6 +73,7 @@ def segment(
     seed: Seed = None,
     devices: Devices = None,
     out_file: ScoresFile = None,
+    overwrite: OverwriteFile = False,
     config: ConfigFile = None,
     sets: Sets = None,
 ) -> None:
@@ -79,6 +82,7 @@ def segment(
     from muse_cli.settings import resolve_as
     from muse_cli.team import measure
     from muse_cli.tokenizer import chosen_or_newest, data_or_demo
+    from muse_core.ownership import refuse_taken
     from muse_core.settings.measuring import SegmentSettings
 
     flags = {"train_data": data, "data": val_data, "classes": classes, "label_rule": label_rule, "view": view}
@@ -86,14 +90,21 @@ def segment(
     flags |= {"batch_size": batch_size, "seed": seed, "devices": devices}
     settings, _ = resolve_as(SegmentSettings, "segment", flags, sets, config)
     settings = settings.model_copy(update={"data": data_or_demo(settings.data)})
+    if picture is not None and picture == out_file:
+        raise MuseError(f"--picture and --out both name {picture}", "two names", ExitCode.USAGE)
+    for file in (out_file, picture):
+        refuse_taken(file, overwrite)
     where = chosen_or_newest(checkpoint)
     masks = None if save_masks is None else str(save_masks)
-    values = {"where": where, "settings": settings.model_dump(mode="json"), "masks": masks}
+    values = {"where": where, "settings": settings.model_dump(mode="json"), "masks": masks, "overwrite": overwrite}
     found = measure("muse_cli.commands.segment:measured", values, settings.devices)
-    give(found if picture is None else with_strip_at(found, picture), where, out_file)
+    found = found if picture is None else with_strip_at(found, picture, overwrite)
+    give(found, where, out_file, overwrite=overwrite)
 
 
-def measured(device: str, team: "Team", where: str, settings: dict[str, Any], masks: str | None) -> "Scores":
+def measured(
+    device: str, team: "Team", where: str, settings: dict[str, Any], masks: str | None, overwrite: bool
+) -> "Scores":
     """Measure as the settings say, alone or as one of several processes."""
     from muse_cli.tokenizer import load
     from muse_core import segment as measure
@@ -111,6 +122,7 @@ def measured(device: str, team: "Team", where: str, settings: dict[str, Any], ma
         batch_size=chosen.batch_size,
         baseline=chosen.baseline,
         masks=None if masks is None else Path(masks),
+        overwrite=overwrite,
         team=team,
         progress=out.progress(),
     ).scores
@@ -133,12 +145,13 @@ def options_of(settings: "SegmentSettings") -> "SegmentOptions":
     )
 
 
-def with_strip_at(scores: "Scores", picture: Path) -> "Scores":
+def with_strip_at(scores: "Scores", picture: Path, overwrite: bool) -> "Scores":
     """Write the strip of examples to the file asked for; return the scores without it."""
     from dataclasses import replace
 
-    from muse_core.files import write_atomically
+    from muse_core.marks import Mark
+    from muse_core.ownership import write_file
 
-    write_atomically(picture, scores.pictures["segment"])
+    write_file(picture, scores.pictures["segment"], Mark("figure"), overwrite=overwrite)
     out.say(f"drawn in {picture}")
     return replace(scores, pictures={})

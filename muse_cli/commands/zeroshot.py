@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from muse_cli.options import BatchSize, Checkpoint, ConfigFile, Data, Devices, Limit, ScoresFile, Sets
+from muse_cli.options import BatchSize, Checkpoint, ConfigFile, Data, Devices, Limit, OverwriteFile, ScoresFile, Sets
 from muse_cli.output import out
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ def zeroshot(
     batch_size: BatchSize = None,
     devices: Devices = None,
     out_file: ScoresFile = None,
+    overwrite: OverwriteFile = False,
     config: ConfigFile = None,
     sets: Sets = None,
 ) -> None:
@@ -43,6 +44,7 @@ def zeroshot(
     from muse_cli.settings import resolve_as
     from muse_cli.team import measure
     from muse_cli.tokenizer import chosen_or_newest, data_or_demo
+    from muse_core.ownership import refuse_taken
     from muse_core.settings.measuring import ZeroshotSettings
 
     flags = {
@@ -56,9 +58,10 @@ def zeroshot(
     }
     settings, _ = resolve_as(ZeroshotSettings, "zeroshot", flags, sets, config)
     settings = settings.model_copy(update={"data": data_or_demo(settings.data)})
+    refuse_taken(out_file, overwrite)
     where = chosen_or_newest(checkpoint)
     values = {"where": where, "settings": settings.model_dump(mode="json")}
-    give(measure("muse_cli.commands.zeroshot:measured", values, settings.devices), where, out_file)
+    give(measure("muse_cli.commands.zeroshot:measured", values, settings.devices), where, out_file, overwrite=overwrite)
 
 
 def measured(device: str, team: "Team", where: str, settings: dict[str, Any]) -> "Scores":

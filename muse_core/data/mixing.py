@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from itertools import chain, count as count_from
+from itertools import count as count_from
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +32,7 @@ class MixedSource:
         self.fields = frozenset.intersection(*(source.fields for source in sources))
         limits = [source.max_lanes for source in sources if source.max_lanes is not None]
         self.max_lanes = min(limits) if limits else None
+        self._starts: list[int] = []
 
     @property
     def count(self) -> int | None:
@@ -56,9 +58,17 @@ class MixedSource:
     def once(self, index: int = 0, readers: int = 1, run: int = 1) -> Iterator[Item]:
         """Every sample of every source, one source after the other."""
         # Nobody knows where in the whole a source begins before those in front of it are counted: read all, keep mine.
-        for number, item in enumerate(chain.from_iterable(source.once() for source in self.sources)):
-            if reader_of(number, readers, run) == index:
-                yield item
+        self._starts, number = [], 0
+        for source in self.sources:
+            self._starts.append(number)
+            for item in source.once():
+                if reader_of(number, readers, run) == index:
+                    yield item
+                number += 1
+
+    def origin(self, number: int) -> int:
+        """Return the index of the source that raw sample `number` of `once`, which has been read, came from."""
+        return bisect_right(self._starts, number) - 1
 
     def _choices(self, seed: int, index: int, block: int) -> NDArray[np.int64]:
         rng = np.random.default_rng([_STREAM, seed, index, block])

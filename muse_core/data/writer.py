@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from muse_core.data.owned import SHARDS
 from muse_core.data.sample import Sample
 from muse_core.data.scenes import CLASSES, Scene, scene_at
 from muse_core.data.shards import INDEX_NAME
@@ -86,12 +87,15 @@ def write_shards(
         per_shard: samples in each tar but the last.
         classes: names of the class indices, in order.
         settings: how the samples were made, kept in the index.
+        overwrite: replace shards that are there, and nothing else.
+
+    Raises:
+        MuseError: there are no samples, or `out` is in the way.
     """
     if per_shard < 1:
         raise MuseError(f"a shard cannot hold {per_shard} samples", hint="per_shard=1000")
-    if not overwrite and out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise MuseError(f"{out} exists and is not empty", hint="choose another folder, or pass --overwrite")
-    with written_aside(out) as aside:
+    SHARDS.refuse(out, overwrite)
+    with written_aside(out, SHARDS.in_the_way(overwrite)) as aside:
         fields: set[str] = set()
         entries = tuple(_write_all(iter(samples), aside, per_shard, fields))
         if not entries:

@@ -18,7 +18,8 @@ from torch import Tensor
 
 from muse_core.errors import MuseError
 from muse_core.evaluation.spec import NotMeasuredError
-from muse_core.files import write_atomically
+from muse_core.marks import Mark
+from muse_core.ownership import write_file
 
 
 class Moments:
@@ -104,11 +105,15 @@ def frechet_distance(first: HasStatistics, second: HasStatistics) -> float:
     return float(result[KEY_METRIC_FID])
 
 
-def save_reference(moments: Moments, path: Path, **origin: str | int) -> None:
-    """Write "mu" and "sigma" as npz, and beside them where they come from."""
+def save_reference(moments: Moments, path: Path, overwrite: bool = False, /, **origin: str | int) -> None:
+    """Write "mu" and "sigma" as npz, and beside them where they come from.
+
+    Raises:
+        MuseError: `path` is there and `overwrite` is off.
+    """
     stream = io.BytesIO()
     np.savez(stream, origin=np.array(json.dumps(origin)), **moments.statistics())  # type: ignore[arg-type]
-    write_atomically(path, stream.getvalue())
+    write_file(path, stream.getvalue(), Mark("statistics"), overwrite=overwrite)
 
 
 def read_reference(path: Path, extractor: str, tap: str) -> Reference:

@@ -6,13 +6,10 @@ Letters: H x W pixels, S side of a cell of the strip.
 import colorsys
 from dataclasses import dataclass
 from io import BytesIO
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
-
-from muse_core.files import write_atomically
 
 Bytes = NDArray[np.uint8]
 _ROOT = 1.2207440846  # x**4 = x + 1: steps of 1/x, 1/x**2, 1/x**3 fill a cube evenly, so that no two colours look alike
@@ -38,11 +35,11 @@ def palette() -> Bytes:
     return np.array([*(tuple(round(255 * part) for part in colour) for colour in colours), _GREY], dtype=np.uint8)
 
 
-def save_mask(said: Bytes, path: Path) -> None:
-    """Write named classes (H, W) as a PNG whose values are the classes, shown in colour."""
+def mask_bytes(said: Bytes) -> bytes:
+    """Return named classes (H, W) as a PNG whose values are the classes, shown in colour."""
     image = Image.fromarray(said, mode="P")
     image.putpalette(palette().flatten().tolist())
-    write_atomically(path, _png(image))
+    return _png(image)
 
 
 def strip(examples: list[Example], side: int = 192) -> bytes:

@@ -5,6 +5,7 @@ Letters: B samples in a piece, D feature width, h x w patches, S side of an imag
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -26,6 +27,7 @@ from muse_core.files import read_json, write_json, written_aside
 from muse_core.identity import FIRST_READER
 from muse_core.image_files import READER
 from muse_core.model.abilities import Featurizes
+from muse_core.ownership import files_in
 from muse_core.progress import Progress
 
 _PIECE = 256  # samples per file: 34 MB of features at 512 x 8 x 8
@@ -123,10 +125,15 @@ def _key(tokenizer: Featurizes, data: EvalData, layer: str | None) -> str:
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:24]
 
 
+def _strangers(folder: Path) -> list[str]:
+    """List what is in the folder of a store and has no name of a store's file."""
+    return [name for name in files_in(folder) if name != _LIST and not re.fullmatch(r"\d{5,}\.safetensors", name)]
+
+
 def _write_together(tokenizer: Featurizes, data: EvalData, layer: str | None, folder: Path, progress: Progress) -> None:
     """Each process writes the pieces of its turns into the folder of the first, which makes it appear when whole."""
     team = data.team
-    with written_aside(folder) if team.rank == 0 else nullcontext(folder) as aside:
+    with written_aside(folder, _strangers) if team.rank == 0 else nullcontext(folder) as aside:
         shared = team.gather(aside)[0]
         document = _write(tokenizer, replace(data, turn=_PIECE), layer, shared, progress)
         if team.rank == 0:

@@ -9,10 +9,13 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from muse_core import __version__
-from muse_core.files import write_atomically, write_json
+from muse_core.files import json_text
+from muse_core.marks import Mark, made_of, marked_document
+from muse_core.ownership import refuse_taken, write_file
 
 Value = str | int | float | bool | None | Sequence["Value"] | Mapping[str, "Value"]
 Row = Mapping[str, str | int | float | None]
+_SCORES = Mark("scores")
 
 
 class Counts(TypedDict):
@@ -110,19 +113,26 @@ class Scores:
         }
         return {key: _plain(value) for key, value in document.items()}
 
-    def save(self, path: Path) -> dict[str, Any]:
+    def save(self, path: Path, *, overwrite: bool = False) -> dict[str, Any]:
         """Write the scores to a file, complete or not at all, and the pictures beside it.
 
+        A picture whose name is taken by what muse did not draw for this file gets another one.
+
         Returns:
-            What the file holds: `to_json()`, and under "pictures" the names of those files.
+            What the file holds: `to_json()`, under "pictures" the names of those files, and the mark of muse.
+
+        Raises:
+            MuseError: `path` is there and `overwrite` is off.
         """
+        refuse_taken(path, overwrite)
         main = self.command.replace(" ", "-")
         stems = {name: path.stem if name == main else f"{path.stem}-{name}" for name in self.pictures}
         files = {name: f"{stem}.png" for name, stem in stems.items()}
         for name, file in files.items():
-            write_atomically(path.with_name(file), self.pictures[name])
-        document = {**self.to_json(), **({"pictures": files} if files else {})}
-        write_json(path, document)
+            mark = Mark("figure", made_of(path.name, name))
+            files[name] = write_file(path.with_name(file), self.pictures[name], mark, step_aside=True).name
+        document = marked_document({**self.to_json(), **({"pictures": files} if files else {})}, _SCORES)
+        write_file(path, json_text(document), _SCORES, overwrite=overwrite)
         return document
 
 

@@ -135,7 +135,13 @@ def _join(running: dict[str, Metric], team: Team, required: Collection[str], mis
 
 
 def reference_statistics(
-    data: EvalData, name: str, spec: MetricSpec, target: Path, progress: Progress | None = None
+    data: EvalData,
+    name: str,
+    spec: MetricSpec,
+    target: Path,
+    progress: Progress | None = None,
+    *,
+    overwrite: bool = False,
 ) -> Scores:
     """Write the statistics of `data` that a Frechet distance can be compared with; no tokenizer is needed.
 
@@ -144,9 +150,11 @@ def reference_statistics(
         name, spec: the metric whose features are meant.
         target: the npz file.
         progress: who is told.
+        overwrite: replace whatever file has that name.
 
     Raises:
-        MuseError: the metric is no Frechet distance, cannot be made here, or there are too few images.
+        MuseError: the metric is no Frechet distance, cannot be made here, there are too few images, or `target` is
+            there.
     """
     metric = _import(name, spec)(MetricContext(data.device))
     if not isinstance(metric, Frechet):
@@ -159,7 +167,7 @@ def reference_statistics(
         whole.merge(part)
     fields = {**data.describe(), "images": tally.seen, "extractor": metric.extractor.name, "tap": metric.tap}
     if data.team.rank == 0:
-        save_reference(whole, target, **{key: str(value) for key, value in fields.items()})
+        save_reference(whole, target, overwrite, **{key: str(value) for key, value in fields.items()})
     return Scores(
         command="eval statistics",
         tokenizer="the data itself",

@@ -6,12 +6,15 @@ Letters: B images, H x W pixels.
 """
 
 import hashlib
+import os
 import re
-import shutil
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
@@ -20,10 +23,14 @@ from muse_core.evaluation.features import content
 from muse_core.evaluation.pairs import Pairs
 from muse_core.evaluation.pixels import to_bytes
 from muse_core.evaluation.reading import EvalData
-from muse_core.files import contents, read_json, write_json
+from muse_core.files import read_json, write_json
+from muse_core.marks import Mark, mark_of, with_mark
+from muse_core.ownership import FolderKind, files_in
 
 _SIDES = ("original", "reconstruction")
 _NOTE = "saved.json"
+_FORMAT = "muse-images/1"
+_PAIR = Mark("pair")
 
 
 class SavedPairs:
@@ -47,26 +54,47 @@ class SavedPairs:
 
     def _prepare(self, told: dict[str, Any], overwrite: bool) -> None:
         note = self._folder / _NOTE
-        there = contents(self._folder) if self._folder.is_dir() else []
-        if there and not (note.is_file() and read_json(note) == told):
-            if not overwrite or any(entry.name not in (*_SIDES, _NOTE) for entry in there):
-                what = "other pictures" if note.is_file() else "files that are no saved pictures"
-                raise MuseError(f"{self._folder} holds {what}", hint="another folder, or --overwrite for pictures")
-            for side in _SIDES:
-                shutil.rmtree(self._folder / side, ignore_errors=True)
+        if not (note.is_file() and read_json(note) == told):
+            PAIRS.refuse(self._folder, overwrite, in_place=True)
+            if self._folder.is_dir():
+                PAIRS.clear(self._folder)
         write_json(note, told)
         for side in _SIDES:
             (self._folder / side).mkdir(exist_ok=True)
 
     def update(self, pairs: Pairs) -> None:
-        """Write the next pairs; each file is whole or not there."""
+        """Write the next pairs; each file is whole or not there.
+
+        Raises:
+            MuseError: a file that muse did not write has the name of one.
+        """
         for side, images in zip(_SIDES, (pairs.original, pairs.reconstruction), strict=True):
             pixels = images.permute(0, 2, 3, 1).cpu().numpy()
             for key, position, image in zip(pairs.keys, pairs.positions.tolist(), pixels, strict=True):
                 name = f"{position:08d}-{re.sub(r'[^A-Za-z0-9._-]', '_', key)[-100:]}.png"
-                aside = self._folder / side / f".{name}.tmp"
-                Image.fromarray(image).save(aside, format="png", compress_level=1)
-                aside.replace(self._folder / side / name)
+                _write(self._folder / side / name, image)
+
+
+def _own_files(folder: Path) -> list[str] | None:
+    try:
+        format_name = read_json(folder / _NOTE).get("format")
+    except MuseError:
+        return None
+    if format_name != _FORMAT:
+        return None
+    return [_NOTE, *(name for name in files_in(folder) if mark_of(folder / name) == _PAIR)]
+
+
+PAIRS = FolderKind("saved pictures", _own_files, option="--save-images")
+
+
+def _write(path: Path, image: NDArray[np.uint8]) -> None:
+    stream, aside = BytesIO(), path.with_name(f".{path.name}.tmp")
+    Image.fromarray(image).save(stream, format="png", compress_level=1)
+    if os.path.lexists(path) and mark_of(path) != _PAIR:
+        raise MuseError(f"{path} is in the way, and muse did not write it", hint="move it, or another folder")
+    aside.write_bytes(with_mark(stream.getvalue(), _PAIR))
+    aside.replace(path)
 
 
 def noise_of(data: EvalData) -> Tensor:
@@ -78,4 +106,4 @@ def noise_of(data: EvalData) -> Tensor:
 def _told(data: EvalData, noise: Tensor) -> dict[str, Any]:
     """Say what decides about the pictures."""
     digest = hashlib.sha256(to_bytes(noise).cpu().numpy().tobytes()).hexdigest()
-    return {**data.describe(), "limit": data.limit, "content": content(data), "tokenizer": digest}
+    return {"format": _FORMAT, **data.describe(), "limit": data.limit, "content": content(data), "tokenizer": digest}

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from muse_core.errors import ExitCode, MuseError
-from muse_core.evaluation.maskpictures import Example, save_mask, strip
+from muse_core.evaluation.maskpictures import Example, strip
 from muse_core.evaluation.overlap import (
     IGNORED,
     LABEL_RULES,
@@ -30,6 +30,7 @@ from muse_core.evaluation.patches import PatchStore, store_patches
 from muse_core.evaluation.processes import Team, in_reading_order
 from muse_core.evaluation.protocol import Protocol, Row, Scores
 from muse_core.evaluation.reading import EvalData, Tally, named
+from muse_core.evaluation.savedmasks import MASKS, saved_masks
 from muse_core.evaluation.views import View, ViewName, answers, layer_for_segmenting, logits, looks
 from muse_core.model.abilities import Featurizes
 from muse_core.model.identity import checkpoint_of
@@ -91,6 +92,7 @@ def segment(
     names: tuple[str, ...] | None = None,
     cache: Path | None = None,
     masks: Path | None = None,
+    overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Segmented:
     """Train a head on frozen patches of `train`, and measure it once, after its last epoch, on `validation`.
@@ -103,18 +105,21 @@ def segment(
         names: of the classes, for the table.
         cache: folder where patch features are kept; None for one that is gone afterwards.
         masks: folder into which the mask of each validation image is written, or None.
+        overwrite: whether masks of an earlier one in that folder may go.
         progress: who is told.
 
     Raises:
-        MuseError: no features, no masks, fewer than two classes, an unknown label rule, or a class beyond
-            `options.classes`.
+        MuseError: no features, no masks, fewer than two classes, an unknown label rule, a class beyond
+            `options.classes`, or `masks` is in the way.
     """
+    if masks is not None and train.team.rank == 0:
+        MASKS.refuse(masks, overwrite)
     rule, started, telling = _rule(options.labels), time.perf_counter(), progress or Silent()
     with tempfile.TemporaryDirectory() if cache is None else nullcontext(cache) as own:
         folder = train.team.gather(own)[0]  # all processes write into that of the first
         store = store_patches(tokenizer, train, options.layer, Path(folder), telling)
         counted = replace(options, classes=_class_count(store, rule, options.classes))
-        found = _measure(tokenizer, store, validation, counted, telling, masks)
+        found = _measure(tokenizer, store, validation, counted, telling, masks, overwrite)
         baselines = {"most frequent class": _most_frequent(found.confusion)}
         if baseline is not None:
             raw = store_patches(baseline, train, None, Path(folder), telling)
@@ -191,6 +196,7 @@ def _measure(
     options: SegmentOptions,
     progress: Progress,
     masks: Path | None = None,
+    overwrite: bool = False,
 ) -> _Found:
     assert isinstance(tokenizer, Featurizes)  # store_patches refused anything else
     assert options.classes is not None
@@ -198,18 +204,19 @@ def _measure(
     layer, view = layer_for_segmenting(tokenizer, options.layer), View(options.view, validation.size)
     confusion, overlaps = PixelConfusion(options.classes), ImageOverlaps(options.classes)
     tally, examples, places = Tally(), list[Example](), list[int]()
-    for look in looks(validation, view, tally, progress):
-        found = logits(tokenizer, layer, head, look.images, view)
-        for index, (key, stored) in enumerate(zip(look.keys, look.masks, strict=True)):
-            said = answers(found[index : index + 1], (stored.shape[0], stored.shape[1])).cpu()
-            labels = rule(torch.from_numpy(np.array(stored)))
-            confusion.add(labels, said)
-            overlaps.add(labels, said)
-            places.append(look.positions[index])
-            if masks is not None:
-                save_mask(said.to(torch.uint8).numpy(), masks / f"{key.replace('/', '_')}.png")
-            if len(examples) < options.examples:
-                examples.append(_example(key, look.images[index], said, labels))
+    with saved_masks(masks, validation, overwrite) as saved:
+        for look in looks(validation, view, tally, progress):
+            found = logits(tokenizer, layer, head, look.images, view)
+            for index, (key, stored) in enumerate(zip(look.keys, look.masks, strict=True)):
+                said = answers(found[index : index + 1], (stored.shape[0], stored.shape[1])).cpu()
+                labels = rule(torch.from_numpy(np.array(stored)))
+                confusion.add(labels, said)
+                overlaps.add(labels, said)
+                places.append(look.positions[index])
+                if saved is not None:
+                    saved.add(look.positions[index], key, said.to(torch.uint8).numpy())
+                if len(examples) < options.examples:
+                    examples.append(_example(key, look.images[index], said, labels))
     return _Found(confusion, overlaps, tally, examples, places).joined(validation.team, options.examples)
 
 

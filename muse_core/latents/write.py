@@ -6,7 +6,6 @@ Letters: B images, C latent channels, S side of an image.
 
 from __future__ import annotations
 
-import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -27,13 +26,12 @@ from muse_core.files import read_json, write_json
 from muse_core.image_files import READER
 from muse_core.latents.job import RecordedJob, begin
 from muse_core.latents.members import Format, members_of
+from muse_core.latents.owned import JOB_NAME, LATENTS, PARTS
 from muse_core.latents.units import Unit, units_of
 from muse_core.model.abilities import Encodes
 from muse_core.model.latent_stats import STATS_NAME, LatentStats, Moments
 from muse_core.progress import Progress, Silent
 
-JOB_NAME = "job.json"
-PARTS = "parts"
 TYPES = {"float16": torch.float16, "float32": torch.float32}
 LIMIT_ERRORS = 0.01
 _LONGEST_KEY = 80  # what a plain tar header surely holds
@@ -91,20 +89,17 @@ def prepare(
             are others than the job was begun with.
     """
     recorded: RecordedJob | None = None
-    if out.is_dir() and any(out.iterdir()):
-        mine = (out / JOB_NAME).is_file()
-        if overwrite and mine:
-            shutil.rmtree(out)
-        elif not mine:
-            raise MuseError(f"{out} is not empty and holds no latents", hint="choose another folder")
-        elif not resume:
-            raise MuseError(f"{out} holds latents", hint="--resume to go on, or --overwrite to write them anew")
-        else:
-            recorded = RecordedJob.read(out / JOB_NAME)
+    if resume and LATENTS.own_files(out) is not None:
+        recorded = RecordedJob.read(out / JOB_NAME)
+    else:
+        LATENTS.refuse(out, overwrite, ["--resume to go on"], in_place=True)
     begun = begin(asdict(job), recorded, out, progress or Silent())
-    write_json(out / JOB_NAME, begun.to_json())
+    if recorded is None and out.is_dir():
+        LATENTS.clear(out)
     settled = replace(job, data=begun.settings["data"], tokenizer=begun.settings["tokenizer"])
     units = settled.units()
+    _refuse_in_the_way(out, units)
+    write_json(out / JOB_NAME, begun.to_json())
     if begun.reader != READER:
         _drop_affected(out, units)
         write_json(out / JOB_NAME, replace(begun, reader=READER).to_json())
@@ -113,9 +108,11 @@ def prepare(
 
 def _drop_affected(out: Path, units: Sequence[Unit]) -> None:
     """Remove latents of images that were read otherwise than they are now; they are made anew."""
+    own = set(LATENTS.own_files(out) or ())
     for unit in units:
         if unit.shard is not None and is_affected_shard(unit.shard):
-            (out / PARTS / f"{unit.name}.json").unlink(missing_ok=True)
+            for name in own & {f"{unit.name}.tar", f"{PARTS}/{unit.name}.json"}:
+                (out / name).unlink()
 
 
 def write_units(
@@ -160,6 +157,14 @@ def finish(job: LatentJob, out: Path) -> LatentReport:
     return report
 
 
+def _refuse_in_the_way(out: Path, units: Sequence[Unit]) -> None:
+    """Refuse to go on where a file that muse did not write has the name of a shard to come."""
+    foreign = set(LATENTS.strangers(out)) if out.is_dir() else set()
+    names = [f"{unit.name}.tar" for unit in units if f"{unit.name}.tar" in foreign]
+    if names:
+        raise MuseError(f"{out / names[0]} is in the way, and muse did not write it", hint="move it, or another folder")
+
+
 def _is_done(out: Path, unit: Unit) -> bool:
     part = out / PARTS / f"{unit.name}.json"
     if not part.is_file():
@@ -185,15 +190,15 @@ def _write_unit(job: LatentJob, unit: Unit, out: Path, tokenizer: Encodes, devic
                 moments = moments if part is None else _added(moments, Moments.of(part))
             count, shape = count + len(samples), list(z.shape[1:])
         tar.close()
-    if count:
-        aside.replace(out / f"{unit.name}.tar")
-    aside.unlink(missing_ok=True)
     entry = {"name": f"{unit.name}.tar", "count": count, "bytes": tar.bytes, "sha256": tar.sha256, "shape": shape}
     gathered = moments.to_json() if moments else None
     told = {"skipped": skips.reasons - before}
     if notes := skips.notes - noted_before:
         told["notes"] = notes
     write_json(out / PARTS / f"{unit.name}.json", {**entry, **told, "moments": gathered})
+    if count:  # after its note, by which it is known
+        aside.replace(out / f"{unit.name}.tar")
+    aside.unlink(missing_ok=True)
 
 
 def _batches(unit: Unit, job: LatentJob, skips: Skips) -> Iterator[list[Sample]]:

@@ -27,6 +27,7 @@ from muse_core.model.text import TextTower, WordTokenizer
 from muse_core.model.weights.filling import fill
 from muse_core.model.weights.published import clip_tokenizer
 from muse_core.model.weights.reading import open_tensors, take
+from muse_core.ownership import manifest
 
 FORMAT = "muse"
 SCHEMA = 1
@@ -37,10 +38,12 @@ def write_network(folder: Path, network: MuseNetwork, state: CheckpointState, te
     """Write weights and config into a folder, which the caller makes appear in one piece.
 
     Args:
-        folder: exists. network: filled. state: what the checkpoint said of itself. text: what the config says of the
-            text tower: carried or not, its name, its sha256.
+        folder: exists, with all the files that lie beside weights and config. network: filled. state: what the
+            checkpoint said of itself. text: what the config says of the text tower: carried or not, its name, its
+            sha256.
     """
     weights = {name: weight.detach().cpu().contiguous() for name, weight in network.state_dict().items()}
+    listed = manifest(folder)
     _save(weights, folder / "model.safetensors")
     built = network.architecture.to_json() if network.architecture else None
     document = {
@@ -53,6 +56,7 @@ def write_network(folder: Path, network: MuseNetwork, state: CheckpointState, te
         "spec": asdict(state.spec),
         "architecture": built,
         "text": dict(text),
+        "files": listed,
     }
     write_json(folder / "config.json", document)
 

@@ -5,13 +5,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from muse_core.errors import ExitCode, MuseError
-from muse_core.files import free_name, write_atomically, written_aside
+from muse_core.files import read_json, write_atomically, written_aside
 from muse_core.model.card import Facts, read_scores, write_card
 from muse_core.model.checkpoint import CheckpointState
 from muse_core.model.export import is_export, write_network, write_text
 from muse_core.model.load import load_checkpoint
 from muse_core.model.opening import locate, open_network
 from muse_core.model.tokenizer import AlignedMuseTokenizer, MuseTokenizer
+from muse_core.ownership import FolderKind, unchanged
 from muse_core.runs import run_of
 
 Target = Literal["folder", "hub"]
@@ -55,7 +56,7 @@ def export(
     Raises:
         MuseError: nothing to export, `out` is in the way, or the text tower is to be carried and not here.
     """
-    _refuse_in_the_way(out, overwrite)
+    EXPORTS.refuse(out, overwrite)
     path = locate(where)
     network, state = open_network(path, average=average)
     tokenizer = load_checkpoint(path)
@@ -64,25 +65,26 @@ def export(
     run = run_of(path)
     scores = read_scores(run.path / "results" if run else None)
     facts = Facts(tokenizer.info.name, state, tokenizer.info.parameters, said, average, tokenizer.info.notes)
-    with written_aside(out) as folder:
-        write_network(folder, network, state, config)
+    with written_aside(out, EXPORTS.in_the_way(overwrite)) as folder:
         if carried and isinstance(tokenizer, AlignedMuseTokenizer):
             write_text(folder, tokenizer.text)
         write_atomically(folder / "README.md", write_card(facts, scores, hub=to == "hub"))
         if to == "hub":
             write_atomically(folder / ".gitattributes", ATTRIBUTES)
+        write_network(folder, network, state, config)  # whose config lists the rest
     size = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
     return Exported(out, said, len(scores), size)
 
 
-def _refuse_in_the_way(out: Path, overwrite: bool) -> None:
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
-        return
-    ways = f"--out {free_name(out)}"
-    if not is_export(out):
-        raise MuseError(f"{out} is there already and is no exported tokenizer", hint=ways)
-    if not overwrite:
-        raise MuseError(f"{out} is an exported tokenizer already", hint=f"--overwrite, or {ways}")
+def _own_files(folder: Path) -> list[str] | None:
+    if not is_export(folder):
+        return None
+    listed = read_json(folder / "config.json").get("files")
+    return ["config.json", "model.safetensors", *unchanged(folder, listed)]
+
+
+EXPORTS = FolderKind("an exported tokenizer", _own_files)
+"""Of what 0.1.0 exported, which lists no files, the card counts as the user's: many are edited."""
 
 
 def _carries(tokenizer: MuseTokenizer, state: CheckpointState, text: TextChoice | None) -> bool:

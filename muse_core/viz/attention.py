@@ -6,7 +6,8 @@ The values are in `maps`, the drawing in `figures`, the page in `explorer`.
 from pathlib import Path
 
 from muse_core.errors import ExitCode, MuseError
-from muse_core.files import write_atomically
+from muse_core.marks import Mark
+from muse_core.ownership import refuse_taken, write_file
 from muse_core.viz.explorer import explorer_page
 from muse_core.viz.figures import Look, Style, attention_figure, figure_bytes
 from muse_core.viz.maps import AttentionMap, Scene, heads_of, measure
@@ -16,6 +17,7 @@ __all__ = [
     "Look",
     "Scene",
     "Style",
+    "attention_content",
     "attention_figure",
     "figure_bytes",
     "heads_of",
@@ -25,7 +27,13 @@ __all__ = [
 
 
 def save_attention(
-    scene: Scene, out: Path, *, style: Style = "overlay", smooth: bool = True, look: Look = "received"
+    scene: Scene,
+    out: Path,
+    *,
+    style: Style = "overlay",
+    smooth: bool = True,
+    look: Look = "received",
+    overwrite: bool = False,
 ) -> Path:
     """Write the attention of one image; the ending of `out` says as what.
 
@@ -35,9 +43,23 @@ def save_attention(
         style: "overlay" lays maps over the image; "grid" draws the bare maps, one cell per patch.
         smooth: interpolate overlaid maps; otherwise they are laid on in blocks.
         look: what is drawn where no query is given: attention "received" by each patch, or the "salient" region.
+        overwrite: replace whatever file has that name.
 
     Raises:
-        MuseError: the ending is none of these.
+        MuseError: the ending is none of these, or `out` is there.
+    """
+    refuse_taken(out, overwrite)
+    content = attention_content(scene, out, style=style, smooth=smooth, look=look)
+    return write_file(out, content, Mark("attention"), overwrite=overwrite)
+
+
+def attention_content(
+    scene: Scene, out: Path, *, style: Style = "overlay", smooth: bool = True, look: Look = "received"
+) -> bytes:
+    """Return what `save_attention` writes.
+
+    Raises:
+        MuseError: the ending of `out` is none of those it knows.
     """
     kind = out.suffix.lower().lstrip(".")
     if kind not in ("png", "svg", "html"):
@@ -47,8 +69,5 @@ def save_attention(
             exit_code=ExitCode.SETTINGS,
         )
     if kind == "html":
-        write_atomically(out, explorer_page([scene], title=scene.title or "Attention"))
-    else:
-        figure = attention_figure(scene, style=style, smooth=smooth, look=look)
-        write_atomically(out, figure_bytes(figure, kind))
-    return out
+        return explorer_page([scene], title=scene.title or "Attention").encode()
+    return figure_bytes(attention_figure(scene, style=style, smooth=smooth, look=look), kind)

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import muse_core
 from muse_core.errors import MuseError
-from muse_core.files import write_atomically
+from muse_core.marks import Mark
+from muse_core.ownership import write_file
 from muse_core.viz.comparison import APART, NOTHING, PUBLISHED_HEADS, Comparison, published_rows
 from muse_core.viz.curves import Curve, curve_svg, curves_of
 from muse_core.viz.embedding import EFFORTS, Effort, embed
@@ -68,6 +69,7 @@ def write_report(
     attention: Sequence[Scene] = (),
     next_steps: Sequence[NextStep] = NEXT_STEPS,
     comparison: Comparison | None = None,
+    overwrite: bool = False,
 ) -> Path:
     """Write the report of some runs.
 
@@ -79,9 +81,37 @@ def write_report(
         attention: images with their maps, to be explored by moving the pointer.
         next_steps: what the page suggests at its end.
         comparison: tokenizers side by side, with what others published about them.
+        overwrite: replace whatever file has that name.
 
     Returns:
         `out`.
+
+    Raises:
+        MuseError: there are no runs, a picture cannot be read, the page would be larger than 8 MB, or `out` is there.
+    """
+    page = report_page(
+        runs,
+        title=title,
+        intro=intro,
+        figures=figures,
+        attention=attention,
+        next_steps=next_steps,
+        comparison=comparison,
+    )
+    return write_file(out, page, Mark("report"), overwrite=overwrite)
+
+
+def report_page(
+    runs: Sequence[RunView],
+    *,
+    title: str | None = None,
+    intro: str | None = None,
+    figures: Sequence[Figure] = (),
+    attention: Sequence[Scene] = (),
+    next_steps: Sequence[NextStep] = NEXT_STEPS,
+    comparison: Comparison | None = None,
+) -> str:
+    """Return the page that `write_report` writes.
 
     Raises:
         MuseError: there are no runs, a picture cannot be read, or the page would be larger than 8 MB.
@@ -106,8 +136,7 @@ def write_report(
         "environments": environments_of(shown),
         "steps": list(next_steps),
     }
-    write_atomically(out, _fitted(values, lambda effort: _pictures(shown, figures, attention, effort)))
-    return out
+    return _fitted(values, lambda effort: _pictures(shown, figures, attention, effort))
 
 
 def _comparison(comparison: Comparison) -> dict[str, object]:

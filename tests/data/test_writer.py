@@ -82,8 +82,15 @@ def test_a_folder_that_holds_something_is_only_replaced_on_request(tmp_path: Pat
     with pytest.raises(MuseError) as refused:
         write_scene_shards("val", 2, out, size=32)
     assert (refused.value.exit_code, (out / "precious.txt").exists()) == (4, True)
+    with pytest.raises(MuseError, match="holds no shards"):
+        write_scene_shards("val", 2, out, size=32, overwrite=True)
+    assert sorted(contents(out)) == ["precious.txt"]
+    (out / "precious.txt").unlink()
+    write_scene_shards("val", 2, out, size=32)
+    with pytest.raises(MuseError, match="holds shards already") as refused:
+        write_scene_shards("val", 2, out, size=32)
     assert "--overwrite" in str(refused.value.hint)
-    write_scene_shards("val", 2, out, size=32, overwrite=True)
+    write_scene_shards("val", 3, out, size=32, overwrite=True)
     assert sorted(contents(out)) == ["000000.tar", "index.json"]
 
 

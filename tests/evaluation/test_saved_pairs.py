@@ -50,7 +50,7 @@ def test_the_same_evaluation_goes_on_and_another_needs_leave(tmp_path: Path) -> 
     evaluate(Passes(0.02), data(items), {"psnr": PSNR}, images=folder)
     assert len(pictures(folder, "original")) == 4
     for other in ((Passes(0.3), data(items)), (Passes(0.02), data(items[:2]))):
-        with pytest.raises(MuseError, match="holds other pictures") as caught:
+        with pytest.raises(MuseError, match="holds saved pictures already") as caught:
             evaluate(*other, {"psnr": PSNR}, images=folder)
         assert "--overwrite" in str(caught.value.hint)
     evaluate(Passes(0.02), data(items[:2]), {"psnr": PSNR}, images=folder, overwrite=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tempfile
 from collections import Counter
 from collections.abc import Mapping
@@ -12,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from muse_core.data.owned import SHARDS
 from muse_core.data.sharding.attempt import (
     SETTINGS,
     begin_anew_if_read_otherwise,
@@ -38,9 +40,12 @@ from muse_core.data.sharding.team import Rank, rank_of, spread, usable_cores, wa
 from muse_core.data.sharding.unchanged import moved_places
 from muse_core.errors import ExitCode, MuseError
 from muse_core.files import publish
+from muse_core.ownership import files_in
 from muse_core.progress import Progress, Silent
 
 WORK = ".partial"
+_ATTEMPT = r"\.partial/.+|([^/]+/)?(\d+\.tar|index\.json)|skipped\.csv|.+\.tmp"
+"""Files of an attempt, in the hidden folder where it is made."""
 
 
 @dataclass(frozen=True)
@@ -237,13 +242,11 @@ def _prepare(source: str, target: Target, options: ShardOptions, *, resume: bool
         )
     if not target.is_unfinished() and resume and out.exists(INDEX_NAME):
         return _finished(out, target.out, settings)
-    if out.is_folder() and any(out.entries()):
-        if not overwrite:
-            raise MuseError(f"{target.out} exists and is not empty", hint="choose another --out, or pass --overwrite")
-        _refuse_strangers(out)
-    if Place(target.aside).is_local:
-        Place(target.aside).remove()
+    if out.is_local:
+        SHARDS.refuse(Path(target.out), overwrite)
+        _remove_attempt(Path(target.aside))
     else:
+        _refuse_at_address(out, target.out, overwrite)
         _remove_shards(out)
     work.write(SETTINGS, json.dumps(settings))
     return None
@@ -272,9 +275,7 @@ def _finish(
     for torn in Path(target.aside).rglob("*.tmp"):  # of processes that were killed
         torn.unlink()
     aside.write(INDEX_NAME, _document(report))
-    if not overwrite and Path(target.out).exists():
-        Path(target.out).rmdir()  # fails if somebody put something there in the meantime
-    publish(Path(target.aside), Path(target.out))
+    publish(Path(target.aside), Path(target.out), SHARDS.in_the_way(overwrite))
     return report
 
 
@@ -327,8 +328,20 @@ def _refuse_overlap(source: str, out: str) -> None:
         raise MuseError(f"{out} and {source} lie inside one another", hint="--out FOLDER beside the source")
 
 
-def _refuse_strangers(out: Place) -> None:
+def _remove_attempt(aside: Path) -> None:
+    """Remove what an earlier attempt left."""
+    strange = [name for name in files_in(aside) if not re.fullmatch(_ATTEMPT, name)]
+    if strange:
+        raise MuseError(f"{aside / strange[0]} is in the way, and muse did not write it", hint="move it")
+    Place(str(aside)).remove()
+
+
+def _refuse_at_address(out: Place, shown: str, overwrite: bool) -> None:
     """Only shards are ever replaced: a folder that holds anything else was not meant."""
+    if not (out.is_folder() and any(out.entries())):
+        return
+    if not overwrite:
+        raise MuseError(f"{shown} exists and is not empty", hint="choose another --out, or pass --overwrite")
     if not out.exists(INDEX_NAME):
         raise MuseError(f"{out.path()} has no {INDEX_NAME}, so it is not replaced", hint="another --out, or remove it")
     splits = read(out, INDEX_NAME).get("splits", {})
