@@ -93,9 +93,8 @@ def attn_viz(
         queries=tuple(scaled(point(text), original, picture) for text in query or []),
         silent=tuple(other.info.name for other in others if not isinstance(other, Attends)),
     )
-    target = drawn(scene, image, out_file, settings, overwrite)
     tell_notes(notes)
-    give(image, target, measure(scene), scene.silent)
+    give(image, drawn(scene, image, out_file, settings, overwrite), measure(scene), scene.silent)
 
 
 def drawn(scene: "Scene", image: Path, out_file: Path | None, settings: "AttentionSettings", overwrite: bool) -> Path:

@@ -12,6 +12,7 @@ from tests.cli.conftest import (
     install as install,
     muse as muse,
     shell as shell,
+    trained as trained,
 )
 from tests.field.inputs import CASES
 
