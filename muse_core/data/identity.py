@@ -28,10 +28,17 @@ def identity_of(source: Source, known: Identity | None = None) -> Identity:
         source: from `open_source`.
         known: what was recorded before; where a file is as it was, it is not looked at again.
     """
+    source = _stored(source)
     if isinstance(source, MixedSource):
         pairs = zip(source.sources, source.weights.tolist(), strict=True)
         return Identity(tuple(_part(one, known, {"ratio": round(weight, 9)}) for one, weight in pairs))
     return Identity((_part(source, known, {}),))
+
+
+def _stored(source: Source) -> Source:
+    """Return the source itself where another one only renames what it gives."""
+    inner: Source | None = getattr(source, "source", None)
+    return source if inner is None else _stored(inner)
 
 
 def _part(source: Source, known: Identity | None, facts: dict[str, Fact]) -> Part:
@@ -52,7 +59,10 @@ def _content(shard: Shard, seen: Mapping[str, Content], by_ends: bool) -> Conten
         return Content(shard.name, shard.size, f"{WHOLE}{shard.sha256}" if shard.sha256 else "")
     if shard.sha256 and not by_ends:
         return Content(shard.name, shard.size, f"{WHOLE}{shard.sha256}")
-    return look(Path(shard.where), shard.name, seen)
+    try:
+        return look(Path(shard.where), shard.name, seen)
+    except OSError:  # readers count what cannot be read; here it cannot be compared
+        return Content(shard.name, shard.size)
 
 
 @cache
@@ -71,6 +81,7 @@ def has_affected(source: Source) -> bool:
 
     Headers are looked at; of addresses nothing is fetched, and the answer is yes.
     """
+    source = _stored(source)
     if isinstance(source, MixedSource):
         return any(has_affected(one) for one in source.sources)
     if isinstance(source, SceneSource):

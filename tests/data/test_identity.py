@@ -40,6 +40,13 @@ def test_what_was_known_by_its_ends_is_looked_at_so_again_when_an_index_comes(sh
     assert before.compare(identity_of(open_source(str(tmp_path)), before)) == before.compare(before)
 
 
+def test_a_shard_that_cannot_be_read_is_left_to_whoever_reads(tmp_path: Path) -> None:
+    tar(tmp_path / "0.tar", [("0.jpg", coded(flat((1, 2, 3))))])
+    source = open_source(str(tmp_path))
+    (tmp_path / "0.tar").unlink()
+    assert [file.digest for file in identity_of(source).files] == [""]
+
+
 def test_of_addresses_nothing_is_fetched(shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     memory = fsspec.filesystem("memory")
     memory.put(f"{shards}/", "/identity-test/", recursive=True)

@@ -17,6 +17,7 @@ from muse_core.progress import Silent
 from tests.field.conftest import Case, Ended, Muse
 from tests.field.going_on import LANES, overwrite
 from tests.field.inputs import coded, flat, mask_of, tar, turned
+from tests.old.archive import FIXTURES
 from tests.training.mini import train_lean
 
 # Latents.
@@ -112,6 +113,18 @@ def test_latents_of_0_1_0_go_on_with_one_warning_and_are_compared_from_then_on(t
     assert ended.err.count("does not say which data") == 1
     assert json.loads(Path("l/job.json").read_text())["inputs"] == job["inputs"]
     assert "000000.tar holds other bytes" in infer(muse, "b", "--checkpoint", "tiny", "--latents", "l", "--resume").err
+
+
+def test_latents_that_0_1_0_wrote_go_on(muse: Muse, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("shards", "latents"):
+        shutil.copytree(FIXTURES / name, tmp_path / name)
+    before = (tmp_path / "latents" / "000000.tar").read_bytes()
+    ended = muse("infer", "shards", "--checkpoint", "tiny", "--latents", "latents", "--dtype", "float16", "--resume")
+    assert ended.code == 0, ended.err
+    assert ended.err.count("does not say which data") == 1
+    assert (tmp_path / "latents" / "000000.tar").read_bytes() == before
+    job = json.loads((tmp_path / "latents" / "job.json").read_text())
+    assert (job["data"], job["typed"]["data"]) == (f"{tmp_path}/shards", "shards")
 
 
 def test_latents_of_the_first_reader_are_made_anew_where_an_affected_file_is_among_them(case: Case, muse: Muse) -> None:

@@ -7,15 +7,15 @@ hashed when it was checked, and of what lies in a finished tar the bytes of that
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from muse_core.data.identity import is_affected
 from muse_core.data.sharding.items import Item, Left, Part
 from muse_core.data.sharding.places import read_range
 from muse_core.errors import MuseError
-from muse_core.identity import first_of, stamp
+from muse_core.identity import first_of
 
 HEAD = 4 * 1024
 """Bytes at the beginning of a file that are compared; reading the header has just read them."""
@@ -34,28 +34,23 @@ def seen_of(item: Item) -> Seen:
 
 def stamp_of(item: Item) -> str:
     """Return a hash of sizes and times of change of an item's files; "" for what lies at an address."""
-    digest, here = hashlib.sha256(), False
-    for kind in sorted(item.parts):
-        path = item.parts[kind].path
-        if "://" not in path:
-            here = True
-            digest.update(f"{kind} {_stamp(path)}\n".encode())
-    return digest.hexdigest()[:16] if here else ""
+    stamps = [f"{kind} {_stamp(part.path)}" for kind, part in sorted(item.parts.items()) if "://" not in part.path]
+    return hashlib.sha256("\n".join(stamps).encode()).hexdigest()[:16] if stamps else ""
 
 
 def _stamp(path: str) -> str:
     try:
-        size, changed = stamp(Path(path))
+        state = os.stat(path)
     except OSError:
         return "unreadable"
-    return f"{size} {changed}"
+    return f"{state.st_size} {state.st_mtime_ns} {state.st_ctime_ns}"
 
 
 def _head(part: Part) -> str:
     if "://" in part.path:
         return ""
     try:
-        content = read_range(part.path, max(0, part.offset), min(HEAD, part.size) if part.offset >= 0 else HEAD)
+        content = read_range(part.path, max(0, part.offset), HEAD if part.offset < 0 else min(HEAD, part.size))
     except OSError:
         return "unreadable"
     return hashlib.sha256(content).hexdigest()[:16]
