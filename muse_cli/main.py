@@ -1,106 +1,138 @@
-"""The `muse` command: finds the commands, and turns every way of ending into words and an exit code."""
+"""The `muse` command: every way of ending becomes words and an exit code.
+
+Typer and the commands are imported inside: an interrupt, or a variable that only they read, then ends as all else does.
+"""
 
 import os
 import signal
 import sys
 import threading
 import traceback
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from types import FrameType
-from typing import Annotated
-
-import typer
-from typer.main import get_command
+from typing import Any, TextIO, cast
 
 from muse_cli.output import out
-from muse_cli.plugins import PluginGroup
-from muse_core.errors import ExitCode, explained
+from muse_cli.terminal import Stream, prepared
+from muse_core.errors import ExitCode, MuseError, MuseWarning, explained
 from muse_core.interrupts import Terminated
 from muse_core.offline import tell_libraries
+from muse_core.switches import is_on
 
-app = typer.Typer(
-    name="muse",
-    cls=PluginGroup,
-    pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-
-
-@app.callback(invoke_without_command=True, epilog="`muse demo` shows all of it on made data, in minutes, on a CPU.")
-def muse(
-    ctx: typer.Context,
-    version: Annotated[bool, typer.Option("--version", help="Show versions and the device, and stop.")] = False,
-) -> None:
-    """Train and measure unified visual tokenizers."""
-    if version:
-        from muse_cli.commands.doctor import show_version
-
-        show_version()
-        raise typer.Exit
-    if ctx.invoked_subcommand is None:
-        typer.echo(ctx.get_help())
-        raise typer.Exit(ExitCode.USAGE)
+DEBUG, LOG_LEVEL, COMPLETION = "MUSE_DEBUG", "MUSE_LOG_LEVEL", "_MUSE_COMPLETE"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line, that of the process unless given, and return its exit code."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    completing = "_MUSE_COMPLETE" in os.environ
     out.reset(json="--json" in arguments)
-    if "--no-color" in arguments:
-        os.environ["NO_COLOR"] = "1"
-    tell_libraries()
-    if "MUSE_LOG_LEVEL" in os.environ:
-        import logging
-
-        logging.basicConfig(level=os.environ["MUSE_LOG_LEVEL"].upper())
-    stdout = sys.stdout
-    try:
+    with prepared(plain="--no-color" in arguments) as stdout:
         # With --json whatever a library prints goes to stderr: stdout carries one document.
-        with _ending_on_sigterm(), redirect_stdout(sys.stderr if out.json else stdout):
+        with _ending_on_sigterm(), redirect_stdout(sys.stderr if out.json else cast(TextIO, stdout)):
             code = _run(arguments)
-    except Exception:
-        if completing:  # the shell would print what we say into the line being typed
-            return ExitCode.BUG
-        raise
-    try:
-        out.close(stdout)
-    except BrokenPipeError:  # whoever read our result had enough of it
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stdout.fileno())
-    return code
+        try:
+            return _closed(stdout, code)
+        except KeyboardInterrupt as error:  # once more, while the first one was told
+            return int(getattr(error, "exit_code", ExitCode.INTERRUPTED))
 
 
 def _run(arguments: Sequence[str]) -> int:
     try:
-        returned = get_command(app).main(arguments, prog_name="muse", standalone_mode=False)
-    except (Exception, KeyboardInterrupt) as error:
-        if "_MUSE_COMPLETE" in os.environ:
-            raise
-        if os.environ.get("MUSE_DEBUG") == "1":
+        with _warnings_told():
+            settle_variables()
+            from typer.main import get_command
+
+            from muse_cli.app import app
+
+            returned = get_command(app).main(arguments, prog_name="muse", standalone_mode=False)
+    except SystemExit as ended:  # by a library or a plugin, or by completion when it is done
+        returned = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+    except BaseException as error:
+        if COMPLETION in os.environ:  # the shell would print what we say into the line being typed
+            return int(ExitCode.BUG)
+        if is_debugging():
             traceback.print_exc()
         what, hint, code = describe(error)
         out.fail(what, hint, code)
         return code
-    except SystemExit as ended:  # by a library or a plugin, or by completion when it is done
-        returned = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
-        out.document = {**(out.document or {}), "exit_code": returned}
     return returned if isinstance(returned, int) else int(ExitCode.DONE)
 
 
+def settle_variables() -> None:
+    """Do what the variables ask that hold for every command.
+
+    Raises:
+        MuseError: one of them is a switch, and neither on nor off.
+    """
+    is_on(DEBUG)
+    tell_libraries()
+    asked = os.environ.get(LOG_LEVEL, "").strip()
+    if asked:
+        import logging
+
+        level = int(asked) if asked.isdecimal() else logging.getLevelNamesMapping().get(asked.upper())
+        if level is None:
+            out.warn(f"{LOG_LEVEL}={asked}: unknown level; choose debug, info, warning, error, critical or a number")
+        else:
+            logging.basicConfig(level=level)
+
+
+def is_debugging() -> bool:
+    """Return whether tracebacks are asked for."""
+    try:
+        return is_on(DEBUG)
+    except MuseError:
+        return False
+
+
 def describe(error: BaseException) -> tuple[str, str | None, int]:
-    """Say what happened, what to type next, and how the command ends."""
+    """Return what happened, what to type next, and how the command ends."""
+    import typer
+
     if isinstance(error, typer.TyperException):
         path = getattr(getattr(error, "ctx", None), "command_path", "muse")
         return error.format_message(), f"{path} --help", int(error.exit_code)
     if isinstance(error, KeyboardInterrupt | typer.Abort):
-        return "interrupted", None, getattr(error, "exit_code", ExitCode.INTERRUPTED)
-    known = explained(error)
+        what = "terminated" if isinstance(error, Terminated) else "interrupted"
+        return what, getattr(error, "hint", None), int(getattr(error, "exit_code", ExitCode.INTERRUPTED))
+    known = explained(error, out.memory_hint)
     if known is not None:
         return known.what, known.hint, known.exit_code
     what = f"this is a bug, in muse or in a plugin: {type(error).__name__}: {error}"
-    return what, "MUSE_DEBUG=1 shows where", ExitCode.BUG
+    return what, f"{DEBUG}=1 shows where", ExitCode.BUG
+
+
+def _closed(stdout: Stream, code: int) -> int:
+    """Print what is left, and return the exit code: another one where a result of work well done did not arrive."""
+    out.close(cast(TextIO, stdout), code)
+    if stdout.error is None:
+        return code
+    if isinstance(stdout.error, BrokenPipeError):  # whoever read our result had enough of it
+        return code or int(ExitCode.UNREAD)
+    known = explained(stdout.error) or MuseError(f"the result could not be printed: {stdout.error}")
+    out.fail(known.what, "the command itself went well" if not code else None, known.exit_code)
+    return code or known.exit_code
+
+
+@contextmanager
+def _warnings_told() -> Iterator[None]:
+    """Tell warnings of our own as every command tells them, each once."""
+    told: set[str] = set()
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", MuseWarning)
+        shown = warnings.showwarning
+
+        def tell(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+            if not issubclass(category, MuseWarning):
+                shown(message, category, *place, **more)
+            elif str(message) not in told:
+                told.add(str(message))
+                out.warn(str(message))
+
+        warnings.showwarning = tell
+        yield
 
 
 def _on_sigterm(signum: int, frame: FrameType | None) -> None:

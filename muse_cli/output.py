@@ -1,35 +1,31 @@
 """Where words go: results to stdout, everything else to stderr, and with --json one document on stdout."""
 
-import json
 import math
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from enum import Enum
-from pathlib import Path
 from typing import Any, TextIO
 
-import typer
-
-from muse_core.errors import ExitCode
+from muse_cli import terminal
+from muse_core.errors import MEASURING_MEMORY
 from muse_core.progress import Progress, Silent
 
 
 class Output:
     """What this process says; one per process, because a process has one stdout.
 
-    `verbosity` is -1 with --quiet, 0, and 1 or more with --verbose.
+    `verbosity` is -1 with --quiet, 0, and 1 or more with --verbose. `memory_hint` is what to type where memory is too
+    small, once the settings of the command are known.
     """
 
     def __init__(self) -> None:
-        self.json = False
-        self.muted = False
-        self.verbosity = 0
-        self.document: dict[str, Any] | None = None
+        self.reset(json=False)
 
     def reset(self, *, json: bool) -> None:
         """Begin anew, as main does for each command line."""
-        self.json, self.muted, self.verbosity, self.document = json, False, 0, None
+        self.json, self.muted, self.verbosity = json, False, 0
+        self.document: dict[str, Any] | None = None
+        self.memory_hint = MEASURING_MEMORY
 
     def mute(self) -> None:
         """Leave results and progress to another process; only errors and warnings are told."""
@@ -39,34 +35,40 @@ class Output:
         """Give the command's result: text for people now, or the document when the command ends."""
         self.document = dict(document)
         if not self.json and not self.muted and text:
-            typer.echo(text)
+            print(text, flush=True)
 
     def say(self, text: str) -> None:
         """Tell something beside the result."""
         if self.verbosity >= 0:
-            typer.echo(text, err=True)
+            self.tell(text)
 
     def detail(self, text: str) -> None:
         """Tell something that only --verbose shows."""
         if self.verbosity > 0:
-            typer.echo(text, err=True)
+            self.tell(text)
 
     def warn(self, text: str) -> None:
         """Tell something that should not be missed, even with --quiet."""
-        typer.secho(f"warning: {text}", fg="yellow", err=True)
+        self.tell(terminal.colored(f"warning: {text}", "yellow"))
+
+    def tell(self, text: str) -> None:
+        """Write to stderr. Where that takes no more, result and exit code still say what happened."""
+        print(text, file=sys.stderr, flush=True)
 
     def fail(self, what: str, hint: str | None, exit_code: int) -> None:
         """Tell why the command ends, on stderr, and in the document with --json."""
-        typer.secho(f"error: {what}", fg="red", err=True)
+        self.tell(terminal.colored(f"error: {what}", "red"))
         if hint:
-            typer.echo(f" hint: {hint}", err=True)
+            self.tell(f" hint: {hint}")
         self.document = {**(self.document or {}), "error": what, "hint": hint, "exit_code": int(exit_code)}
 
-    def close(self, stdout: TextIO) -> None:
-        """Print the document of --json."""
+    def close(self, stdout: TextIO, code: int) -> None:
+        """Print the document of --json, which has the exit code of whatever did not end well."""
         if self.json and not self.muted:
-            document = self.document or {"exit_code": int(ExitCode.DONE)}
-            print(json.dumps(to_json(document), indent=2, ensure_ascii=False), file=stdout, flush=True)
+            ending = {} if self.document and not code else {"exit_code": int(code)}
+            document = to_json({**(self.document or {}), **ending})
+            print(terminal.as_json(document, stdout), file=stdout)
+        stdout.flush()
 
     def progress(self) -> Progress:
         """Return what core code tells its progress to."""
@@ -74,7 +76,7 @@ class Output:
             return Silent()
         from muse_cli.progress import BarProgress, LineProgress
 
-        return BarProgress(self) if sys.stderr.isatty() and os.environ.get("TERM") != "dumb" else LineProgress(self)
+        return BarProgress(self) if terminal.is_live() else LineProgress(self)
 
 
 out = Output()
@@ -88,11 +90,11 @@ def to_json(value: Any) -> Any:
         return [to_json(part) for part in value]
     if isinstance(value, Enum):
         return to_json(value.value)
-    if isinstance(value, Path):
-        return str(value)
     if isinstance(value, float):
         return value if math.isfinite(value) else None
-    return value
+    if isinstance(value, str | int | None):
+        return value
+    return to_json(value.tolist()) if hasattr(value, "tolist") else str(value)
 
 
 def table(rows: Sequence[Sequence[object]], headers: Sequence[str] = ()) -> str:

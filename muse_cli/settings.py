@@ -7,7 +7,7 @@ from typing import Any, TypeVar, cast
 from pydantic import BaseModel
 
 from muse_cli.output import out
-from muse_core.errors import ExitCode, MuseError
+from muse_core.errors import MEASURING_MEMORY, TRAINING_MEMORY, ExitCode, MuseError
 from muse_core.registry import find, import_path
 from muse_core.settings import Origins, resolve
 from muse_core.settings.presets import RECIPES, SIZES, STAGES, preset
@@ -63,12 +63,24 @@ def resolve_as(
     """Resolve settings, with the preset of `train`, and pass on warnings about variables."""
     chosen = train_preset if model is TrainSettings else None
     settings, origins = resolve(model, command=command, flags=flags, sets=sets or (), file=file, preset=chosen)
+    out.memory_hint = memory_hint(settings)
     for warning in origins.warnings:
         out.warn(warning)
     for key, origin in origins.items():
         if origin not in ("default", "preset"):
             out.detail(f"{key} is set by {origin}")
     return settings, origins
+
+
+def memory_hint(settings: BaseModel) -> str:
+    """Return what to type when memory is too small for these settings, what changes least first."""
+    if isinstance(settings, TrainSettings):
+        again = "--set training.checkpointing=true, then "
+        return TRAINING_MEMORY.removeprefix(again if settings.training.checkpointing else "")
+    names, batch = type(settings).model_fields, getattr(settings, "batch_size", 1)
+    if "size_px" not in names:
+        return "a smaller --batch-size" if batch != 1 else "fewer or smaller images"
+    return MEASURING_MEMORY if batch != 1 else "a smaller --size-px"
 
 
 def train_preset(partial: Mapping[str, Any]) -> Mapping[str, Any]:

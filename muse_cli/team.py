@@ -99,11 +99,11 @@ def main() -> int:
 
 
 def _tell(error: Exception, path: Path) -> int:
-    from muse_cli.main import describe
+    from muse_cli.main import describe, is_debugging
 
     what, hint, code = describe(error)
     path.write_text(json.dumps({"what": what, "hint": hint, "exit_code": code}), encoding="utf-8")
-    if os.environ.get("MUSE_DEBUG") == "1":
+    if is_debugging():
         traceback.print_exc()
     return code
 

@@ -15,6 +15,7 @@ from muse_core.errors import ExitCode, MuseError
 
 def main() -> int:
     """Train as one of several; returns the exit code of this process."""
+    from muse_cli.main import describe, is_debugging
     from muse_core.progress import Silent
     from muse_core.runs import FollowerFolder, RunFolder
     from muse_core.training.start import resume
@@ -31,9 +32,9 @@ def main() -> int:
         run.fail(error)
         if not isinstance(error, MuseError):
             stay()
-        if os.environ.get("MUSE_DEBUG") == "1":
+        if is_debugging():
             traceback.print_exc()
-        return error.exit_code if isinstance(error, MuseError) else int(ExitCode.BUG)
+        return describe(error)[2]
     return int(ExitCode.DONE)
 
 

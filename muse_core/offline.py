@@ -4,6 +4,7 @@ import os
 import re
 
 from muse_core.errors import MuseError
+from muse_core.switches import is_on
 
 OFFLINE = "MUSE_OFFLINE"
 """Set to 1, this variable forbids every connection to another machine."""
@@ -16,8 +17,8 @@ _PROTOCOL = re.compile(r"([a-z][a-z0-9+.-]*)://")
 
 
 def is_offline() -> bool:
-    """Say whether the user forbids connections."""
-    return os.environ.get(OFFLINE, "0") not in ("", "0")
+    """Return whether the user forbids connections."""
+    return is_on(OFFLINE)
 
 
 def tell_libraries() -> None:

@@ -8,7 +8,7 @@ from weakref import WeakKeyDictionary
 
 
 class Tracker(Protocol):
-    """One piece of work with a known length."""
+    """One piece of work, of a length that is known or not."""
 
     def advance(self, amount: int = 1, note: str = "") -> None:
         """Count `amount` further units as done; `note` is shown beside the bar."""
@@ -24,7 +24,7 @@ class Progress(Protocol):
         """Tell one line that the user should not miss."""
 
     def track(self, what: str, total: int) -> AbstractContextManager[Tracker]:
-        """Begin a piece of work of `total` units."""
+        """Begin a piece of work of `total` units; 0 when nobody knows before it is done."""
 
 
 class _NoTracker:

@@ -8,6 +8,7 @@ A folder is a run when it has status.json. Nothing here knows what is inside a c
 
 import json
 import os
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
@@ -18,7 +19,7 @@ from typing import Any, Literal, Self
 
 import yaml
 
-from muse_core.errors import ExitCode, MuseError, explained
+from muse_core.errors import TRAINING_MEMORY, ExitCode, MuseError, MuseWarning, explained
 from muse_core.files import free_name, held, read_json, write_atomically, write_json, written_aside
 from muse_core.interrupts import Terminated as Terminated
 from muse_core.machine import environment, without_secrets
@@ -249,7 +250,7 @@ class FollowerFolder(RunFolder):
 
 
 def _failed(status: Status, error: BaseException) -> Status:
-    known = explained(error) or MuseError(f"{type(error).__name__}: {error}", exit_code=ExitCode.BUG)
+    known = explained(error, TRAINING_MEMORY) or MuseError(f"{type(error).__name__}: {error}", exit_code=ExitCode.BUG)
     what, hint = without_secrets(known.what), known.hint and without_secrets(known.hint)
     return replace(status, state="failed", error=what, hint=hint, exit_code=known.exit_code)
 
@@ -305,10 +306,20 @@ def _updated(run: RunFolder) -> str:
         return ""  # whoever needs this run's status is told; the others can still be found
 
 
+def readable_runs(where: Path | None = None) -> Iterator[tuple[RunFolder, Status]]:
+    """List runs as `list_runs` does, with their status; one that cannot be read is passed over with a warning."""
+    for run in list_runs(where):
+        try:
+            status = run.status
+        except MuseError as error:
+            warnings.warn(f"{error.what}; this run is passed over", MuseWarning, stacklevel=2)
+        else:
+            yield run, status
+
+
 def newest_finished(where: Path | None = None, stage: int | None = None, size: str | None = None) -> RunFolder | None:
     """Return the finished run updated last that has a checkpoint, of one stage and size if asked."""
-    for run in list_runs(where):
-        status = run.status
+    for run, status in readable_runs(where):
         fits = stage in (None, status.stage) and size in (None, status.size)
         if fits and status.state == "finished" and run.last_checkpoint():
             return run
@@ -340,10 +351,9 @@ def find_run(where: str | Path) -> RunFolder:
     """
     if str(where) != "latest":
         return RunFolder.open(Path(where))
-    newest = next(iter(list_runs()), None)
-    if newest is None:
-        raise MuseError(f"there is no run in {runs_dir()}", hint="muse train --stage 1-3 --size tiny")
-    return newest
+    for run, _ in readable_runs():
+        return run
+    raise MuseError(f"there is no run in {runs_dir()}", hint="muse train --stage 1-3 --size tiny")
 
 
 def unfinished(where: str | Path) -> RunFolder:
@@ -354,8 +364,8 @@ def unfinished(where: str | Path) -> RunFolder:
     """
     if str(where) != "latest":
         return RunFolder.open(Path(where))
-    for run in list_runs():
-        if run.status.state != "finished":
+    for run, status in readable_runs():
+        if status.state != "finished":
             return run
     raise MuseError(f"every run in {runs_dir()} is finished", hint="muse ls runs")
 

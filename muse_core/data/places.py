@@ -10,7 +10,6 @@ import bz2
 import gzip
 import io
 import lzma
-import os
 import re
 import subprocess
 import tempfile
@@ -22,6 +21,7 @@ from typing import Any, BinaryIO, cast
 
 from muse_core.errors import ExitCode, MuseError
 from muse_core.offline import refuse_address
+from muse_core.switches import is_on
 
 ALLOW_PIPE = "MUSE_ALLOW_PIPE"
 """Set to 1, this variable lets `pipe:` addresses run commands."""
@@ -50,7 +50,7 @@ def refuse_pipe(where: str) -> None:
     Raises:
         MuseError: it is there and was not asked for.
     """
-    if re.search(r"(^|::|\{|,)\s*pipe:", where) and os.environ.get(ALLOW_PIPE) != "1":
+    if re.search(r"(^|::|\{|,)\s*pipe:", where) and not is_on(ALLOW_PIPE):
         raise MuseError(
             f"'pipe:' would run a command of the data's choosing, and is refused: {where}",
             hint=f"{ALLOW_PIPE}=1 if you wrote that command yourself",

@@ -12,7 +12,7 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedDataParallelKwargs
 
 from muse_core.data.loader import is_death_of_reader
-from muse_core.errors import ExitCode, MuseError, explained
+from muse_core.errors import ExitCode, MuseError, explained, lack_of_memory
 from muse_core.files import undo_aside
 from muse_core.progress import Logged, Progress, Silent
 from muse_core.runs import FollowerFolder, RunFolder, new_path, refuse_in_the_way
@@ -165,7 +165,7 @@ def _with_way_on(error: Exception, folder: Path) -> Exception:
     if is_death_of_reader(error):
         what = "a process that reads the data was killed, perhaps for lack of memory"
         return MuseError(what, f"{way_on}, with fewer --set data.workers=N", ExitCode.STOPPED)
-    known = explained(error) if isinstance(error, OSError) else None
+    known = explained(error) if isinstance(error, OSError) and not lack_of_memory(error) else None
     return MuseError(known.what, hint=f"{way_on} when that is mended", exit_code=known.exit_code) if known else error
 
 

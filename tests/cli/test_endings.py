@@ -37,7 +37,12 @@ ENDINGS = [
     (OSError(errno.EDQUOT, "Disk quota exceeded"), 4, "the disk is full", None),
     (OSError(errno.EIO, "Input/output error"), 4, "a file could not be read or written: Input/output error", None),
     (ModuleNotFoundError("x", name="lpips"), 6, "the package lpips is not installed", "pip install lpips"),
-    (MemoryError(), 6, "not enough memory: out of memory", "a smaller --batch-size or --size; muse doctor"),
+    (
+        MemoryError(),
+        6,
+        "not enough memory: out of memory",
+        "a smaller --batch-size, or --size-px where one image alone is too large",
+    ),
     (
         ValueError("oh"),
         1,

@@ -9,7 +9,7 @@ import pytest
 from typer.main import get_command
 
 from muse_cli import commands
-from muse_cli.main import app
+from muse_cli.app import app
 from muse_cli.spec import CommandSpec
 from muse_core.registry import discover
 from tests.cli.conftest import Muse, shell_environment
