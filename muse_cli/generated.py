@@ -1,7 +1,7 @@
 """Options made from pydantic settings, for commands whose settings are somebody else's."""
 
 import inspect
-from typing import Annotated, Any, get_origin
+from typing import Annotated, Any
 
 import typer
 from pydantic import BaseModel
@@ -9,7 +9,7 @@ from pydantic.fields import FieldInfo
 
 from muse_core.settings.explain import default_of, limits, plain, type_name
 from muse_core.settings.layers import read_text
-from muse_core.settings.section import Path, leaves, members
+from muse_core.settings.section import Path
 
 
 def option_of(path: Path, field: FieldInfo) -> inspect.Parameter:
@@ -34,13 +34,8 @@ def option_of(path: Path, field: FieldInfo) -> inspect.Parameter:
 
 
 def read_typed(typed: Any, path: Path, model: type[BaseModel]) -> Any:
-    """Read what was typed for a setting as `--set` would; a list may be typed as 1,2,3."""
-    if not isinstance(typed, str):
-        return typed
-    annotation = leaves(model)[path].annotation
-    if any(get_origin(part) in (list, tuple, set, frozenset) for part in members(annotation)):
-        return [part.strip() for part in typed.strip("[]()").split(",") if part.strip()]
-    return read_text(typed, path, model)
+    """Read what was typed for a setting as `--set` would."""
+    return read_text(typed, path, model) if isinstance(typed, str) else typed
 
 
 def _is_switch(field: FieldInfo) -> bool:

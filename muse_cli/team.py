@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from muse_cli.launch import free_port, stop, wait_for
 from muse_cli.output import out
 from muse_core.errors import ExitCode, MuseError
+from muse_core.home import cache_folder
 
 if TYPE_CHECKING:
     from muse_core.evaluation.protocol import Scores
@@ -50,6 +51,7 @@ def measure(target: str, values: Mapping[str, Any], devices: str) -> "Scores":
 
 def _together(folder: Path, job: dict[str, Any]) -> "Scores":
     count = len(job["devices"])
+    cache_folder()  # one that cannot be written is replaced for all of them
     document = {**job, "meeting": f"tcp://127.0.0.1:{free_port()}", "verbosity": out.verbosity}
     (folder / _JOB).write_text(json.dumps(document), encoding="utf-8")
     threads = os.environ.get("OMP_NUM_THREADS") or str(max((os.cpu_count() or 1) // count, 1))

@@ -1,6 +1,5 @@
 """The stable Python interface; the commands are thin callers of it."""
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +19,7 @@ from muse_core.evaluation.reconstruction import evaluate as measure_reconstructi
 from muse_core.evaluation.segmentation import Segmented, SegmentOptions, segment as measure_segmentation
 from muse_core.evaluation.spec import MetricSpec, ProbeContext, ProbeSpec
 from muse_core.evaluation.zeroshot import zeroshot as measure_zeroshot
+from muse_core.home import cache_folder as cache_folder
 from muse_core.inspection.findings import Inspection
 from muse_core.inspection.inspect import inspect as look_at
 from muse_core.model.abilities import Described
@@ -290,12 +290,6 @@ def inspect(
         MuseError: there is nothing of that kind.
     """
     return look_at(where, deep=deep, readers=readers, progress=progress)
-
-
-def cache_folder() -> Path:
-    """Return where features and embeddings are kept: $MUSE_CACHE, or a folder in the user's cache."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return Path(os.environ.get("MUSE_CACHE") or cache / "muse").expanduser()
 
 
 def _data(

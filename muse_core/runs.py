@@ -21,6 +21,7 @@ import yaml
 
 from muse_core.errors import TRAINING_MEMORY, ExitCode, MuseError, MuseWarning, explained
 from muse_core.files import free_name, held, read_json, write_atomically, write_json, written_aside
+from muse_core.home import expanded
 from muse_core.interrupts import Terminated as Terminated
 from muse_core.machine import environment, without_secrets
 from muse_core.records import read_records
@@ -274,7 +275,7 @@ def refuse_in_the_way(path: Path, overwrite: bool) -> None:
 
 def runs_dir() -> Path:
     """Return the folder of new runs: $MUSE_RUNS, or `runs` here."""
-    return Path(os.environ.get("MUSE_RUNS") or "runs")
+    return expanded(os.environ.get("MUSE_RUNS") or "runs")
 
 
 def new_path(stage: int | str, size: str, where: Path | None = None) -> Path:

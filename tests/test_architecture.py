@@ -15,13 +15,14 @@ THE_LOOP = ("muse_core/training/loop.py", "train")
 # What each part may import of muse_core besides itself; parts of one file are named by that file.
 BASE = {
     *("errors", "progress", "interrupts", "files", "identity", "image_files", "marks", "ownership"),
-    *("registry", "machine", "runs", "muse_core"),
+    *("registry", "machine", "runs", "home", "muse_core"),
 }
 ARROWS = {
     "errors": set(),
     "progress": set(),
     "records": {"errors"},
     "switches": {"errors"},
+    "home": {"errors"},
     "offline": {"errors", "switches"},
     "interrupts": {"errors"},
     "files": {"errors"},
@@ -31,7 +32,7 @@ ARROWS = {
     "run_files": {"marks", "ownership"},
     "registry": {"errors"},
     "machine": {"errors", "muse_core"},
-    "runs": {"errors", "files", "interrupts", "machine", "records", "run_files"},
+    "runs": {"errors", "files", "home", "interrupts", "machine", "records", "run_files"},
     "image_files": {"errors"},
     "pictures": {"errors", "image_files"},
     "settings": BASE,

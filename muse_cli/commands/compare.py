@@ -10,6 +10,7 @@ import typer
 from muse_cli.options import BatchSize, ConfigFile, Data, Devices, Limit, Sets, TrainLimit
 from muse_cli.output import out, table
 from muse_core.errors import ExitCode, MuseError
+from muse_core.home import expanded
 
 if TYPE_CHECKING:
     from muse_core.compare import Compared, Ruler
@@ -130,7 +131,7 @@ def generation(settings: "CompareSettings") -> "GenerationOptions":
         guidance_channels=settings.guidance_channels,
         guidance_start=settings.guidance_start,
     )
-    reference = None if settings.reference == "self" else Path(settings.reference).expanduser()
+    reference = None if settings.reference == "self" else expanded(settings.reference)
     return GenerationOptions(settings.samples, sampling, settings.sample_seed, reference)
 
 

@@ -70,6 +70,8 @@ def infer(
         asked = Latents(latents, dtype, latent_format, flips, batch_size or 64, resume, overwrite)
         write_latents(images, chosen_or_newest(checkpoint), settings.size_px, settings.devices, asked)
         return
+    for text in images:
+        refuse_data(text)
     refuse_taken(features, overwrite)
     files = inputs(images, find_pictures(images))
     needs = ["encodes", "decodes", *(["featurizes"] if features else [])]
@@ -103,6 +105,21 @@ def tell_notes(notes: "Counter[str]") -> None:
 
     for note in noted(notes):
         out.warn(note)
+
+
+def refuse_data(text: str) -> None:
+    """Refuse scenes and shards where images are wanted, and name the option that takes them.
+
+    Raises:
+        MuseError: it is one of these.
+    """
+    path = Path(text)
+    scenes_or_shards = text == "demo" or text.startswith("demo:") or text.endswith(".tar") or "://" in text
+    if (scenes_or_shards and not path.is_dir()) or any(path.glob("*.tar")):
+        raise MuseError(
+            f"no image at {text}: it names data, which only --latents takes here",
+            hint=f"muse infer {text} --latents DIR writes latents; muse eval --data {text} --save-images DIR images",
+        )
 
 
 def size_in_pixels(text: str | None) -> str | int | None:

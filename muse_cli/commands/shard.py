@@ -1,6 +1,5 @@
 """`muse shard`: pictures to WebDataset tars."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -8,6 +7,7 @@ import typer
 from muse_cli.options import ConfigFile, Seed, Sets
 from muse_cli.output import out, size_text
 from muse_core.errors import ExitCode, MuseError
+from muse_core.home import expanded
 
 if TYPE_CHECKING:
     from muse_core.data.sharding.options import ShardOptions
@@ -210,7 +210,7 @@ def beside(source: str) -> str:
     """Return where shards go when nothing was said: ./images-shards for ./images."""
     if "://" in source:
         return f"{source.rstrip('/')}-shards"
-    path = Path(source).expanduser()
+    path = expanded(source)
     named = path if path.name not in ("", "..") else path.resolve()
     return str(named.with_name(f"{named.name}-shards"))
 

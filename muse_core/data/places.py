@@ -10,6 +10,7 @@ import bz2
 import gzip
 import io
 import lzma
+import os
 import re
 import subprocess
 import tempfile
@@ -20,6 +21,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, cast
 
 from muse_core.errors import ExitCode, MuseError
+from muse_core.home import expanded
 from muse_core.offline import refuse_address
 from muse_core.switches import is_on
 
@@ -42,6 +44,11 @@ _UNPACKERS: dict[bytes, Callable[[BinaryIO], Packed]] = {
 def is_address(where: str) -> bool:
     """Whether this is an address rather than a local path."""
     return re.match(r"[a-z][a-z0-9+.-]*://", where) is not None or where.startswith("pipe:")
+
+
+def is_here(where: str) -> bool:
+    """Return whether something here has exactly this name: signs of patterns and mixes are then part of it."""
+    return not is_address(where) and os.path.exists(expanded(where))
 
 
 def refuse_pipe(where: str) -> None:

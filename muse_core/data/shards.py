@@ -16,11 +16,22 @@ import numpy as np
 from webdataset.shardlists import expand_urls
 
 from muse_core.data.decode import CAPTION_SUFFIXES, IMAGE_SUFFIXES, MASK_SUFFIX, RawSample, ShapeFilter, decode
-from muse_core.data.places import folder_of, is_address, joined, matching, name_of, open_place, read_place, refuse_pipe
+from muse_core.data.places import (
+    folder_of,
+    is_address,
+    is_here,
+    joined,
+    matching,
+    name_of,
+    open_place,
+    read_place,
+    refuse_pipe,
+)
 from muse_core.data.sample import Sample, Skip
 from muse_core.data.source import reader_of
 from muse_core.data.tars import read_tar
 from muse_core.errors import MuseError
+from muse_core.home import expanded
 
 INDEX_NAME = "index.json"
 DIFFERS = "shard differs from its index"
@@ -277,18 +288,21 @@ def _entries(index: dict[str, Any] | None) -> dict[Any, dict[str, Any]]:
 
 
 def _patterns(where: str) -> list[str]:
-    if where.startswith("pipe:"):  # a command is one address, whatever signs are in it
+    if where.startswith("pipe:") or is_here(where):  # one address, or one name, whatever signs are in it
         return [where]
-    return list(expand_urls(where))
+    try:
+        return list(expand_urls(where))
+    except ValueError as problem:
+        raise MuseError(f"{where} is no pattern: {problem}", hint="data/{000000..000127}.tar, in quotes") from None
 
 
 def _matching(pattern: str, split: str) -> list[str]:
     if is_address(pattern):
         return _at_address(pattern, split)
-    path = Path(pattern).expanduser()
+    path = expanded(pattern)
     if path.is_dir():
         return [str(one) for one in sorted((path / split).glob("*.tar")) or sorted(path.glob("*.tar"))]
-    if glob.has_magic(pattern):
+    if glob.has_magic(pattern) and not is_here(pattern):
         return [name for name in sorted(glob.glob(str(path), recursive=True)) if name.endswith(".tar")]
     return [str(path)]
 

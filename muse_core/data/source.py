@@ -14,7 +14,7 @@ from itertools import count as count_from
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from muse_core.data.places import is_address
+from muse_core.data.places import is_address, is_here
 from muse_core.data.sample import Sample, Skip
 from muse_core.data.scenes import scene_at
 from muse_core.data.scenes.splits import find_split
@@ -95,11 +95,12 @@ def open_source(where: str, *, split: str = "train", size: int | None = None) ->
     Args:
         where: "demo", "demo:SPLIT" or "demo:SPLIT:COUNT" for scenes; else a folder of tars (or of one folder of tars
             per split), a tar, a glob, or a brace pattern such as "data/{000000..000127}.tar", as paths or as addresses
-            (https://, s3://, whatever fsspec knows). "0.7 a/ + 0.3 b/" draws each sample from a/ or b/ in this ratio.
+            (https://, s3://, whatever fsspec knows). "0.7 a/ + 0.3 b/" draws each sample from a/ or b/ in this ratio. A
+            folder or file that has exactly this name is meant before any of that.
         split: which split, where `where` does not say.
         size: side of scenes in pixels; shards keep the size they were written with.
     """
-    parts = where.split(" + ")
+    parts = [where] if is_here(where) else where.split(" + ")
     if len(parts) > 1:
         from muse_core.data.mixing import MixedSource
 

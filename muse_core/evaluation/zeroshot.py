@@ -6,6 +6,7 @@ Letters: B images, C classes, T templates, E embedding width.
 import hashlib
 import json
 import time
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 from torch.nn import functional as F
 
-from muse_core.errors import ExitCode, MuseError
+from muse_core.errors import ExitCode, MuseError, MuseWarning
 from muse_core.evaluation.confusionpicture import draw_confusion
 from muse_core.evaluation.processes import Team
 from muse_core.evaluation.protocol import Protocol, Row, Scores, errors_of_shares
@@ -185,7 +186,10 @@ def class_embeddings(
     means = F.normalize(rows, dim=-1).view(len(names), len(templates), -1).mean(1)
     embedded = F.normalize(means, dim=-1)
     if path is not None:
-        write_atomically(path, save({"classes": embedded}))
+        try:
+            write_atomically(path, save({"classes": embedded}))
+        except OSError as problem:  # what is measured does not depend on it
+            warnings.warn(f"embedded classes are not kept: {path}: {problem.strerror or problem}", MuseWarning, 2)
     return embedded
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 from muse_core.data.decode import RawSample, decode
@@ -13,6 +12,7 @@ from muse_core.data.places import folder_of
 from muse_core.data.sample import Sample
 from muse_core.data.shards import Shard, find_shards, read_index, read_shard
 from muse_core.errors import ExitCode, MuseError
+from muse_core.home import expanded
 from muse_core.inspection.findings import Findings, Inspection
 from muse_core.inspection.look import Look, look_at
 from muse_core.machine import cores
@@ -168,7 +168,7 @@ def _feeding(readers: int, samples: Sequence[int], problems: Findings, where: st
 
 def _others(where: str, split: str) -> list[str]:
     """Splits of a folder that are left out because one is looked at."""
-    folder = Path(where).expanduser()
+    folder = expanded(where)
     if not any((folder / split).glob("*.tar")):
         return []
     return sorted({str(tar.parent) for tar in folder.glob("*/*.tar") if tar.parent.name != split})

@@ -37,13 +37,13 @@ class Variables:
 
 
 def read_environment(model: type[BaseModel], command: str, environ: Mapping[str, str]) -> Variables:
-    """Pick the variables of one command; a command's own variable wins over a general one."""
+    """Pick the variables of one command; its own win over general ones, and an empty one is as good as none."""
     general = _general(model)
     own = {_variable(command, path): path for path, _ in fields(model)}
     tables = {_variable(command, path): path for path, field in fields(model) if holds_mapping(field)}
     found: dict[Path, tuple[str, str]] = {}
     unknown = []
-    for name in sorted(name for name in environ if name.startswith("MUSE_")):
+    for name in sorted(name for name, text in environ.items() if name.startswith("MUSE_") and text.strip()):
         path = own.get(name) or _inside(name, tables)
         if path:
             found[path] = (name, environ[name])

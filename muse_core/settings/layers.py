@@ -1,9 +1,10 @@
 """Command line over environment over file over preset over default: merged once, leaf by leaf, remembering who won."""
 
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path as FilePath
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_origin
 
 import yaml
 from pydantic import BaseModel, TypeAdapter, ValidationError
@@ -11,11 +12,16 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from muse_core.errors import ExitCode, MuseError
 from muse_core.settings.environment import read_environment
 from muse_core.settings.explain import explain
-from muse_core.settings.section import Path, fields
+from muse_core.settings.section import Path, fields, members
 
 S = TypeVar("S", bound=BaseModel)
 Preset = Mapping[str, Any] | Callable[[dict[str, Any]], Mapping[str, Any]]
 Flat = dict[Path, Any]
+
+_NO_NUMBER = re.compile(r"[-+]?0[0-9_]+|[-+]?[0-9][0-9_]*(:[0-5]?[0-9])+")
+"""What yaml 1.1 reads as an octal number and as one of base 60, which nobody means."""
+
+_WHOLE = re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE]\+?[0-9]{1,2}")
 
 
 class Origins(dict[str, str]):
@@ -71,7 +77,7 @@ def resolve(
     if preset is not None:
         values = preset(unflatten(merge(layers)[0])) if callable(preset) else preset
         layers.insert(0, ("preset", flatten(values)))
-    merged, origin = merge(layers)
+    merged, origin = merge((name, meant(layer, model)) for name, layer in layers)
     try:
         settings = model.model_validate(unflatten(merged))
     except ValidationError as error:
@@ -141,14 +147,34 @@ def read_text(text: str, path: Path, model: type[BaseModel]) -> Any:
 
     Yaml reads 007 as a number and no as false; a setting that holds text means what was typed.
     """
+    if _NO_NUMBER.fullmatch(text.strip()):
+        return text.strip()
     try:
         value = yaml.safe_load(text)
     except (ValueError, RecursionError, yaml.YAMLError):  # yaml's dates raise ValueError
         return text
     field = dict(fields(model)).get(path)
+    if field is not None and isinstance(value, bool) and bool not in members(field.annotation):
+        return text.strip()
     if field is None or isinstance(value, str) or _fits(value, field.annotation):
         return value
     return text if _fits(text, field.annotation) else value
+
+
+def meant(layer: Flat, model: type[BaseModel]) -> Flat:
+    """Read what stands in a layer as its settings take it: a list written as a,b, and a whole number written as 1e3."""
+    annotations = {path: field.annotation for path, field in fields(model)}
+    return {path: _meant(value, annotations[path]) if path in annotations else value for path, value in layer.items()}
+
+
+def _meant(value: Any, annotation: Any) -> Any:
+    if not isinstance(value, str | int | float) or _fits(value, annotation):
+        return value
+    if any(get_origin(part) in (list, tuple, set, frozenset) for part in members(annotation)):
+        return [part.strip() for part in str(value).strip("[]()").split(",") if part.strip()]
+    if isinstance(value, str) and _WHOLE.fullmatch(value) and float(value).is_integer():
+        return int(float(value))
+    return value
 
 
 def _fits(value: object, annotation: Any) -> bool:

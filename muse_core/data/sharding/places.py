@@ -11,6 +11,7 @@ from typing import Any, BinaryIO, NamedTuple, cast
 
 from muse_core.errors import ExitCode, MuseError
 from muse_core.files import write_atomically
+from muse_core.home import expanded
 from muse_core.offline import refuse_address
 
 
@@ -156,7 +157,7 @@ def _scan(path: str) -> Iterator[Entry]:
 def _file_system(where: str) -> tuple[Any, str]:
     """The file system of an address and the path in it; None for files of this machine."""
     if "://" not in where:
-        return None, os.path.abspath(os.path.expanduser(where))
+        return None, os.path.abspath(expanded(where))
     protocol, _, rest = where.partition("://")
     if protocol in ("file", "local"):
         return None, rest

@@ -40,6 +40,7 @@ from muse_core.data.sharding.team import Rank, rank_of, spread, usable_cores, wa
 from muse_core.data.sharding.unchanged import moved_places
 from muse_core.errors import ExitCode, MuseError
 from muse_core.files import publish
+from muse_core.home import expanded
 from muse_core.ownership import files_in
 from muse_core.progress import Progress, Silent
 
@@ -65,7 +66,7 @@ class Target:
         place = Place(out)
         if not place.is_local:
             return Target(place.path(), place.path())
-        folder = Path(place.path() if "://" in out else out).expanduser()
+        folder = expanded(place.path() if "://" in out else out)
         whole = Path(place.path())  # of which the name is known, also of one that is typed as `.`
         return Target(str(folder), str(whole.with_name(f".{whole.name}{WORK}")))
 

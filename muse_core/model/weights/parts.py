@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from muse_core.errors import MuseError
+from muse_core.home import expanded, user_cache
 from muse_core.model.weights.reading import INDEX, open_tensors
 from muse_core.model.weights.tiny import PACK
 
@@ -139,8 +140,7 @@ PARTS: Mapping[str, tuple[Part, ...]] = {
 
 def weights_folder() -> Path:
     """Return the folder of published parts: $MUSE_WEIGHTS, or one in the user's cache."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return Path(os.environ.get("MUSE_WEIGHTS") or cache / "muse" / "weights").expanduser()
+    return expanded(os.environ.get("MUSE_WEIGHTS") or user_cache() / "muse" / "weights")
 
 
 def find_parts(size: str) -> list[Found]:
@@ -185,7 +185,7 @@ def _folder_of(part: Part, size: str) -> Path | None:
 
 def _hub_cache(hub: str) -> list[Path]:
     """Snapshots that huggingface_hub keeps on this machine, newest first."""
-    home = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface")
+    home = expanded(os.environ.get("HF_HOME") or "~/.cache/huggingface")
     owner, name, *inside = hub.split("/")
     snapshots = (home / "hub" / f"models--{owner}--{name}" / "snapshots").glob("*")
     return [path.joinpath(*inside) for path in sorted(snapshots, key=lambda p: p.stat().st_mtime, reverse=True)]

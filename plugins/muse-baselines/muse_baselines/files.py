@@ -7,6 +7,7 @@ from typing import Any
 
 from muse_core.errors import ExitCode, MuseError
 from muse_core.files import read_json
+from muse_core.home import expanded
 from muse_core.model.latent_stats import PUBLISHED_NAME
 from muse_core.model.weights.parts import weights_folder
 from muse_core.model.weights.reading import LazyTensors, open_tensors
@@ -54,7 +55,7 @@ def open_weights(path: str | None, published: Published) -> Weights:
     Raises:
         MuseError: there is nothing there, several files could be meant, or the file cannot be read safely.
     """
-    file = weights_file(Path(path).expanduser() if path else _installed(published), published)
+    file = weights_file(expanded(path) if path else _installed(published), published)
     config = file.parent / "config.json"
     return Weights(
         tensors=open_tensors(file, published.what, published.remedy),
