@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from muse_core.errors import MuseError
+from muse_core.json_text import json_text as plain_json, utf8
 
 try:
     import fcntl
@@ -35,7 +36,7 @@ def write_atomically(path: Path, content: bytes | str) -> None:
 
     Parent folders are made. Raises OSError when the disk refuses.
     """
-    with file_aside(path, content.encode() if isinstance(content, str) else content) as aside:
+    with file_aside(path, utf8(content) if isinstance(content, str) else content) as aside:
         aside.replace(path)
     sync_folder(path.parent)
 
@@ -180,7 +181,7 @@ def write_json(path: Path, document: Mapping[str, Any]) -> None:
 
 def json_text(document: Mapping[str, Any]) -> str:
     """Lay a JSON document out as muse's files have it."""
-    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+    return plain_json(document) + "\n"
 
 
 def read_json(path: Path) -> dict[str, Any]:

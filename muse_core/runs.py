@@ -23,6 +23,7 @@ from muse_core.errors import TRAINING_MEMORY, ExitCode, MuseError, MuseWarning, 
 from muse_core.files import free_name, held, read_json, write_atomically, write_json, written_aside
 from muse_core.home import expanded
 from muse_core.interrupts import Terminated as Terminated
+from muse_core.json_text import finite, utf8
 from muse_core.machine import environment, without_secrets
 from muse_core.records import read_records
 from muse_core.run_files import RUNS, is_left_over, remove_step, strangers_in_step
@@ -167,13 +168,13 @@ class RunFolder:
 
     def log(self, text: str, rank: int = 0) -> None:
         """Append a line to log.txt, or log-N.txt for the other processes."""
-        with (self.path / ("log.txt" if rank == 0 else f"log-{rank}.txt")).open("a", encoding="utf-8") as file:
-            file.write(f"{_now()} {without_secrets(text)}\n")
+        with (self.path / ("log.txt" if rank == 0 else f"log-{rank}.txt")).open("ab") as file:
+            file.write(utf8(f"{_now()} {without_secrets(text)}\n"))
 
     def append_metrics(self, record: Mapping[str, Any]) -> None:
         """Append one record, which has a "step", to metrics.jsonl."""
         with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(dict(record)) + "\n")
+            file.write(json.dumps(finite(record)) + "\n")
 
     def metrics(self) -> list[dict[str, Any]]:
         """Read metrics.jsonl; a last line that was cut short is left out."""

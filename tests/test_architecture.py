@@ -15,7 +15,7 @@ THE_LOOP = ("muse_core/training/loop.py", "train")
 # What each part may import of muse_core besides itself; parts of one file are named by that file.
 BASE = {
     *("errors", "progress", "interrupts", "files", "identity", "image_files", "marks", "ownership"),
-    *("registry", "machine", "runs", "home", "muse_core"),
+    *("registry", "machine", "runs", "home", "json_text", "muse_core"),
 }
 ARROWS = {
     "errors": set(),
@@ -23,16 +23,17 @@ ARROWS = {
     "records": {"errors"},
     "switches": {"errors"},
     "home": {"errors"},
+    "json_text": set(),
     "offline": {"errors", "switches"},
     "interrupts": {"errors"},
-    "files": {"errors"},
+    "files": {"errors", "json_text"},
     "identity": {"errors"},
     "marks": set(),
     "ownership": {"errors", "files", "marks"},
     "run_files": {"marks", "ownership"},
     "registry": {"errors"},
     "machine": {"errors", "muse_core"},
-    "runs": {"errors", "files", "home", "interrupts", "machine", "records", "run_files"},
+    "runs": {"errors", "files", "home", "json_text", "interrupts", "machine", "records", "run_files"},
     "image_files": {"errors"},
     "pictures": {"errors", "image_files"},
     "settings": BASE,

@@ -11,7 +11,6 @@ import os
 import re
 from collections.abc import Iterator
 from itertools import count as count_from
-from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from muse_core.data.places import is_address, is_here
@@ -19,6 +18,7 @@ from muse_core.data.sample import Sample, Skip
 from muse_core.data.scenes import scene_at
 from muse_core.data.scenes.splits import find_split
 from muse_core.errors import ExitCode, MuseError
+from muse_core.home import expanded
 
 Item = Sample | Skip
 
@@ -111,6 +111,8 @@ def open_source(where: str, *, split: str = "train", size: int | None = None) ->
 
 def absolute(where: str) -> str:
     """Return a source as it is named from any folder; built-in scenes and addresses stay as typed."""
+    if is_here(where):
+        return str(expanded(where).absolute())
     here = os.getcwd()
     if _GRAMMAR.search(here):  # behind the name of such a folder a path would be read as something else
         return where
@@ -123,7 +125,7 @@ def _absolute(part: str) -> str:
         return f"{weight}{space}{_absolute(rest)}"
     if part == "demo" or part.startswith("demo:") or is_address(part):
         return part
-    return "::".join(str(Path(one).expanduser().absolute()) for one in part.split("::"))
+    return "::".join(str(expanded(one).absolute()) for one in part.split("::"))
 
 
 def _weighted(part: str) -> tuple[float, str]:

@@ -22,6 +22,7 @@ from muse_core.data.scenes import CLASSES, Scene, scene_at
 from muse_core.data.shards import INDEX_NAME
 from muse_core.errors import MuseError
 from muse_core.files import written_aside
+from muse_core.json_text import json_text
 
 FORMAT = "muse-shards/1"
 
@@ -101,7 +102,7 @@ def write_shards(
         if not entries:
             raise MuseError(f"there are no samples to write to {out}")
         report = ShardReport(out, entries, tuple(sorted(fields)), tuple(classes), dict(settings or {}))
-        text = json.dumps(report.as_index(), indent=2, sort_keys=True, ensure_ascii=False)
+        text = json_text(report.as_index(), sort_keys=True)
         (aside / INDEX_NAME).write_text(text + "\n", encoding="utf-8")
     return report
 

@@ -24,6 +24,7 @@ from muse_core.evaluation.spec import ProbeContext
 from muse_core.files import write_atomically
 from muse_core.identity import FIRST_READER
 from muse_core.image_files import READER
+from muse_core.json_text import utf8
 from muse_core.model.abilities import Featurizes
 from muse_core.model.identity import checkpoint_of
 from muse_core.progress import Progress, Silent
@@ -188,7 +189,7 @@ def is_stale(data: EvalData, reader: int) -> bool:
 def first_sample(data: EvalData) -> bytes:
     """Return the pixels of a source's first sample, or its name when it cannot be read; nothing for an empty source."""
     for item in data.source.once():
-        return item.image.tobytes() if isinstance(item, Sample) else item.key.encode()
+        return item.image.tobytes() if isinstance(item, Sample) else utf8(item.key)
     return b""
 
 

@@ -12,6 +12,7 @@ from typing import Any, BinaryIO, NamedTuple, cast
 from muse_core.errors import ExitCode, MuseError
 from muse_core.files import write_atomically
 from muse_core.home import expanded
+from muse_core.json_text import utf8
 from muse_core.offline import refuse_address
 
 
@@ -85,7 +86,7 @@ class Place:
             write_atomically(Path(self.root) / name, content)
         else:  # object stores show an object when all of it has arrived
             self._fs.makedirs(os.path.dirname(f"{self.root}/{name}"), exist_ok=True)
-            self._fs.pipe_file(f"{self.root}/{name}", content.encode() if isinstance(content, str) else content)
+            self._fs.pipe_file(f"{self.root}/{name}", utf8(content) if isinstance(content, str) else content)
 
     @contextmanager
     def writing(self, name: str) -> Iterator[BinaryIO]:

@@ -41,6 +41,7 @@ from muse_core.data.sharding.unchanged import moved_places
 from muse_core.errors import ExitCode, MuseError
 from muse_core.files import publish
 from muse_core.home import expanded
+from muse_core.json_text import json_text
 from muse_core.ownership import files_in
 from muse_core.progress import Progress, Silent
 
@@ -375,4 +376,4 @@ def _workers(asked: int | None, task: Task) -> int:
 
 
 def _document(report: Sharded, split: str | None = None) -> str:
-    return json.dumps(report.as_index(split), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+    return json_text(report.as_index(split), sort_keys=True) + "\n"
