@@ -36,6 +36,10 @@ _ALLOCATORS = tuple(
 """How allocators say that there is no room, in whatever exception it arrives."""
 
 
+_BEFORE_SENTENCE = re.compile(r"^\s*(?:\w+Error: )?(?:\[enforce fail at [^\]]*\] ?)?(?:\w+(?: == \w+)?\. )?")
+"""Where in torch's sources it happened."""
+
+
 class ExitCode(IntEnum):
     """How a command ends; the meaning of each number is part of the interface."""
 
@@ -112,10 +116,8 @@ def lack_of_memory(error: BaseException) -> str | None:
 
 
 def _line_around(text: str, position: int) -> str:
-    start, end = text.rfind("\n", 0, position) + 1, text.find("\n", position)
-    line = re.sub(
-        r"^\s*(?:\w+Error: )?(?:\[enforce fail at [^\]]*\] ?)?(?:\w+\. )?", "", text[start : end if end > 0 else None]
-    )
+    start = text.rfind("\n", 0, position) + 1
+    line = _BEFORE_SENTENCE.sub("", text[start:].splitlines()[0])
     return line if len(line) <= 200 else f"{line[:200].rsplit(' ', 1)[0]} ..."
 
 

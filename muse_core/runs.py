@@ -308,15 +308,15 @@ def _updated(run: RunFolder) -> str:
         return ""  # whoever needs this run's status is told; the others can still be found
 
 
-def readable_runs(where: Path | None = None) -> Iterator[tuple[RunFolder, Status]]:
-    """List runs as `list_runs` does, with their status; one that cannot be read is passed over with a warning."""
+def readable_runs(where: Path | None = None) -> list[tuple[RunFolder, Status]]:
+    """List runs as `list_runs` does, with their status; those that cannot be read are passed over with a warning."""
+    readable = []
     for run in list_runs(where):
         try:
-            status = run.status
+            readable.append((run, run.status))
         except MuseError as error:
             warnings.warn(f"{error.what}; this run is passed over", MuseWarning, stacklevel=2)
-        else:
-            yield run, status
+    return readable
 
 
 def newest_finished(where: Path | None = None, stage: int | None = None, size: str | None = None) -> RunFolder | None:

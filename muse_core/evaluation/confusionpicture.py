@@ -7,6 +7,8 @@ from io import BytesIO
 
 from torch import Tensor
 
+from muse_core.json_text import utf8
+
 _MOST_NAMED = 60  # more names than that cannot be read
 
 
@@ -25,7 +27,7 @@ def draw_confusion(counts: Tensor, names: tuple[str, ...]) -> bytes:
     axes.set_xlabel("said")
     axes.set_ylabel("true")
     if len(present) <= _MOST_NAMED:
-        labels = [names[index] for index in present.tolist()]
+        labels = [utf8(names[index]).decode() for index in present.tolist()]  # no font has half letters
         axes.set_xticks(range(len(labels)), labels, rotation=90, fontsize=6)
         axes.set_yticks(range(len(labels)), labels, fontsize=6)
     stream = BytesIO()

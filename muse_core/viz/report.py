@@ -12,6 +12,7 @@ from pathlib import Path
 
 import muse_core
 from muse_core.errors import MuseError
+from muse_core.json_text import utf8
 from muse_core.marks import Mark
 from muse_core.ownership import write_file
 from muse_core.viz.comparison import APART, NOTHING, PUBLISHED_HEADS, Comparison, published_rows
@@ -159,7 +160,7 @@ def _fitted(values: Mapping[str, object], pictures: Callable[[Effort], Mapping[s
     for effort in EFFORTS:
         content = {**values, **pictures(effort)}
         page = template.render(**content, contents=_contents(content))
-        size = len(page.encode())
+        size = len(utf8(page))
         if size <= LARGEST:
             return page
     raise MuseError(

@@ -1,0 +1,551 @@
+"""What stands around a command changes neither its result nor the meaning of its exit code."""
+
+import errno
+import io
+import json
+import os
+import sys
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from muse_cli.main import main
+from muse_cli.output import Output
+from muse_cli.progress import BarProgress, LineProgress
+from muse_core.data.source import open_source
+from muse_core.errors import ExitCode
+from muse_core.home import cache_folder
+from muse_core.json_text import json_text, utf8
+from muse_core.runs import RunFolder
+from tests.cli.conftest import Muse
+from tests.field.conftest import Case
+from tests.field.inputs import flat, noise, tar
+
+Patch = pytest.MonkeyPatch
+Capture = pytest.CaptureFixture[str]
+NOT_UTF8 = os.fsdecode(b"d\xff")
+
+
+def image(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as file:  # by name Pillow would have to encode it
+        Image.fromarray(flat((200, 30, 30), 24, 24)).save(file, "PNG")
+    return path
+
+
+def shards(folder: Path, count: int = 4) -> None:
+    rng = np.random.default_rng(0)
+    members = []
+    for number in range(count):
+        stream = io.BytesIO()
+        Image.fromarray(noise(rng, 24)).save(stream, "PNG")
+        mask = io.BytesIO()
+        Image.fromarray(np.repeat(np.array([1, 2], np.uint8), 288).reshape(24, 24)).save(mask, "PNG")
+        key = f"{number:04d}"
+        members += [(f"{key}.png", stream.getvalue()), (f"{key}.cls", b"%d" % (number % 2))]
+        members += [(f"{key}.seg.png", mask.getvalue())]
+    tar(folder / "0.tar", members)
+
+
+def written(stream: io.TextIOWrapper) -> bytes:
+    stream.seek(0)
+    return bytes(stream.buffer.read())
+
+
+def ended_with(stdout: object, patch: Patch, *arguments: str) -> int:
+    """Run a command in this process with another stdout."""
+    patch.setattr(sys, "stdout", stdout)
+    try:
+        return main(arguments)
+    finally:
+        patch.undo()
+
+
+# ------------------------------------------------------------------ encodings, and names that are not UTF-8
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252", "utf-8", "utf-16"])
+def test_h1_a_terminal_of_any_encoding_gets_the_whole_document(
+    case: Case, encoding: str, monkeypatch: Patch, tmp_path: Path
+) -> None:
+    case("h1-ascii-terminal")
+    stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    arguments = ("infer", "ünï 日本.jpg", "--checkpoint", "tiny", "--size-px", "16", "--out", "o", "--json")
+    with monkeypatch.context() as patch:
+        code = ended_with(stream, patch, *arguments)
+    assert code == 0
+    assert json.loads(written(stream).decode(encoding))["images"][0]["image"] == "ünï 日本.jpg"
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_h1_text_for_people_and_help_are_printed_in_any_encoding(encoding: str, case: Case, monkeypatch: Patch) -> None:
+    case("h1-ascii-terminal")
+    for arguments in (
+        ("infer", "ünï 日本.jpg", "--checkpoint", "tiny", "--size-px", "16"),
+        ("--help",),
+        ("ls", "sizes"),
+    ):
+        stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+        with monkeypatch.context() as patch:
+            assert ended_with(stream, patch, *arguments) == 0
+        assert written(stream).decode(encoding).strip()
+
+
+def test_a_missing_file_whose_name_is_not_utf8_is_named_in_both_ways(muse: Muse) -> None:
+    ended = muse("infer", f"{NOT_UTF8}.png", "--checkpoint", "tiny", "--json")
+    assert ended.code == ExitCode.FILE
+    assert f"{NOT_UTF8}.png" in ended.json["error"]
+    assert "d\\udcff.png" in ended.err
+
+
+@pytest.mark.slow
+def test_files_and_folders_whose_names_are_not_utf8_go_through_every_command(muse: Muse, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        for number in range(2):
+            image(tmp_path / NOT_UTF8 / f"{name}{NOT_UTF8}" / f"{number}{NOT_UTF8}.png")
+    (tmp_path / NOT_UTF8 / f"a{NOT_UTF8}" / f"x{NOT_UTF8}.png").write_bytes(b"no image")
+    assert muse("shard", NOT_UTF8, "--classes", "folders").code == 0
+    made = tmp_path / f"{NOT_UTF8}-shards"
+    assert json.loads((made / "index.json").read_text(encoding="utf-8"))["classes"] == [f"a{NOT_UTF8}", f"b{NOT_UTF8}"]
+    assert os.fsencode(f"x{NOT_UTF8}.png") in (made / "skipped.csv").read_bytes()
+    for arguments in (
+        ("eval", "tiny", "--data", str(made), "--metric", "psnr", "--out", f"{NOT_UTF8}.json"),
+        ("zeroshot", "tiny", "--data", str(made), "--out", f"{NOT_UTF8}-z.json"),
+        ("infer", str(made), "--checkpoint", "tiny", "--latents", f"{NOT_UTF8}-latents"),
+        ("infer", f"{NOT_UTF8}/a{NOT_UTF8}", "--checkpoint", "tiny", "--features", f"{NOT_UTF8}.npz"),
+        ("inspect", str(made)),
+    ):
+        ended = muse(*arguments, "--json")
+        assert ended.code == 0, ended.err
+        assert ended.json
+    assert json.loads((tmp_path / f"{NOT_UTF8}.json").read_text(encoding="utf-8"))["metrics"]["psnr"] > 0
+
+
+def test_a_run_keeps_settings_log_and_numbers_of_any_kind(tmp_path: Path) -> None:
+    run = RunFolder.create(tmp_path / NOT_UTF8, {"data": NOT_UTF8}, {"data": NOT_UTF8})
+    run.log(NOT_UTF8)
+    run.append_metrics({"step": 1, "val/psnr": float("inf"), "loss": float("nan")})
+    run.update(step=1, best=float("nan"), where=NOT_UTF8)
+    assert run.settings() == {"data": NOT_UTF8}
+    assert run.status.details == {"best": None, "where": NOT_UTF8}
+    assert run.metrics() == [{"step": 1, "val/psnr": None, "loss": None}]
+    for file in run.path.iterdir():
+        file.read_text(encoding="utf-8")
+
+
+def test_json_is_json_for_every_parser() -> None:
+    def refuse(name: str) -> None:
+        raise AssertionError(name)
+
+    text = json_text({"a": [float("nan"), (float("-inf"), 1.5)], NOT_UTF8: "ü"})
+    assert json.loads(utf8(text), parse_constant=refuse) == {"a": [None, [None, 1.5]], NOT_UTF8: "ü"}
+    assert json_text({"a": "ü"}) == '{\n  "a": "ü"\n}'
+
+
+# --------------------------------------------------------------------------------------- full disks, closed pipes
+
+
+FULL = (
+    "ls metrics",
+    "ls metrics --json",
+    "--help",
+    "eval --help",
+    "config keys train",
+    "config schema eval",
+    "plugins",
+)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+@pytest.mark.parametrize("line", FULL)
+def test_h2_a_full_disk_behind_stdout_is_a_sentence_and_4(line: str, monkeypatch: Patch, capsys: Capture) -> None:
+    with open("/dev/full", "w", encoding="utf-8") as full, monkeypatch.context() as patch:  # noqa: PTH123
+        code = ended_with(full, patch, *line.split())
+    assert code == ExitCode.FILE
+    assert "error: the disk is full" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+@pytest.mark.parametrize(("line", "code"), [("ls nothing", 2), ("ls nothing --json", 2), ("ls stages --json", 0)])
+def test_h2_a_full_disk_behind_stderr_changes_nothing(
+    line: str, code: int, monkeypatch: Patch, capsys: Capture
+) -> None:
+    with open("/dev/full", "w", encoding="utf-8") as full, monkeypatch.context() as patch:  # noqa: PTH123
+        patch.setattr(sys, "stderr", full)
+        assert main(line.split()) == code
+    said = capsys.readouterr().out
+    assert not said or json.loads(said).get("exit_code", 0) == code
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_h2_progress_that_cannot_be_told_does_not_end_the_work(muse: Muse, case: Case, monkeypatch: Patch) -> None:
+    case("h4-progress")
+    monkeypatch.setattr("muse_cli.progress.LINE_EVERY_S", 0.0)
+    with open("/dev/full", "w", encoding="utf-8") as full:  # noqa: PTH123
+        monkeypatch.setattr(sys, "stderr", full)
+        ended = muse("eval", "tiny", "--data", "t", "--metric", "psnr", "--size-px", "16", "--json")
+    assert ended.code == 0
+    assert ended.json["counts"]["seen"] == 50
+
+
+@pytest.mark.parametrize("line", ["ls metrics", "ls metrics --json", "--help"])
+def test_a_reader_that_left_is_no_error_and_nothing_is_said(line: str, monkeypatch: Patch, capsys: Capture) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with open(writing, "w", encoding="utf-8") as pipe, monkeypatch.context() as patch:  # noqa: PTH123
+        code = ended_with(pipe, patch, *line.split())
+    assert code == int(ExitCode.UNREAD)
+    assert code == 141
+    assert capsys.readouterr().err == ""
+
+
+def test_a_failure_keeps_its_code_when_it_cannot_be_printed(monkeypatch: Patch, capsys: Capture) -> None:
+    class Broken(io.StringIO):
+        def flush(self) -> None:
+            raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        assert ended_with(Broken(), patch, "ls", "nothing", "--json") == ExitCode.USAGE
+        assert ended_with(Broken(), patch, "ls", "stages", "--json") == ExitCode.FILE
+    assert "Input/output error" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("closed", [">&-", ">&- 2>&- <&-", "<&-"])
+def test_streams_that_are_closed_from_the_start_are_no_error(closed: str, tmp_path: Path) -> None:
+    root = Path(__file__).parents[2]
+    command = f"PYTHONPATH={root} {sys.executable} -m muse_cli ls stages --json {closed}"
+    assert os.waitstatus_to_exitcode(os.system(command)) == 0
+
+
+# ------------------------------------------------------------------------------------------------------- variables
+
+
+@pytest.mark.parametrize("level", ["trace", "loud", "-1"])
+def test_h3_an_unknown_log_level_is_a_warning_with_the_levels(level: str, muse: Muse, monkeypatch: Patch) -> None:
+    monkeypatch.setenv("MUSE_LOG_LEVEL", level)
+    for arguments in (("--help",), ("ls", "stages"), ("ls", "stages", "--json")):
+        ended = muse(*arguments)
+        assert ended.code == 0
+        assert f"warning: MUSE_LOG_LEVEL={level}: unknown level; choose debug, info, warning" in ended.err
+
+
+@pytest.mark.parametrize("level", ["", " ", "10", "info", "DEBUG", "Warning", "0"])
+def test_h3_levels_by_name_and_number_and_none_at_all(level: str, muse: Muse, monkeypatch: Patch) -> None:
+    monkeypatch.setenv("MUSE_LOG_LEVEL", level)
+    ended = muse("ls", "stages")
+    assert (ended.code, ended.err) == (0, "")
+
+
+@pytest.mark.parametrize("text", ["1", "true", "YES", "on", " 1 "])
+def test_a_switch_is_on_by_any_usual_word(text: str, muse: Muse, monkeypatch: Patch) -> None:
+    monkeypatch.setenv("MUSE_DEBUG", text)
+    monkeypatch.setenv("MUSE_OFFLINE", text)
+    assert "Traceback" in muse("ls", "nothing").err
+    refused = muse("eval", "tiny", "--data", "https://example.com/{0..1}.tar", "--metric", "psnr")
+    assert "MUSE_OFFLINE" in refused.err
+
+
+@pytest.mark.parametrize("text", ["", "0", "false", "No", "off"])
+def test_a_switch_is_off_by_any_usual_word(text: str, muse: Muse, monkeypatch: Patch) -> None:
+    monkeypatch.setenv("MUSE_DEBUG", text)
+    monkeypatch.setenv("MUSE_ALLOW_PIPE", text)
+    assert "Traceback" not in muse("ls", "nothing").err
+    assert "is refused" in muse("eval", "tiny", "--data", "pipe:cat x", "--metric", "psnr").err
+
+
+@pytest.mark.parametrize("name", ["MUSE_DEBUG", "MUSE_OFFLINE"])
+def test_a_switch_that_says_neither_is_a_mistake_of_the_settings(name: str, muse: Muse, monkeypatch: Patch) -> None:
+    monkeypatch.setenv(name, "maybe")
+    ended = muse("ls", "stages", "--json")
+    assert ended.code == ExitCode.SETTINGS
+    assert ended.json["error"] == f"{name}=maybe: neither on nor off"
+
+
+@pytest.mark.parametrize(
+    "name", ["MUSE_SEED", "MUSE_DATA", "MUSE_DEVICES", "MUSE_PRECISION", "MUSE_TRAIN__RUN__SEED", "MUSE_TRIAN__X"]
+)
+def test_an_empty_variable_is_as_good_as_none(name: str, muse: Muse, monkeypatch: Patch) -> None:
+    expected = muse("config", "show", "train").out
+    monkeypatch.setenv(name, "")
+    ended = muse("config", "show", "train")
+    assert (ended.code, ended.out, ended.err) == (0, expected, "")
+
+
+@pytest.mark.parametrize("name", ["MUSE_SEED", "MUSE_TRAIN__RUN__SEED"])
+def test_a_wrong_value_names_its_variable(name: str, muse: Muse, monkeypatch: Patch) -> None:
+    monkeypatch.setenv(name, "many")
+    ended = muse("config", "show", "train")
+    assert ended.code == ExitCode.SETTINGS
+    assert f"got 'many' (from {name})" in ended.err
+
+
+# --------------------------------------------------------------------------------------------------------- terminals
+
+
+@pytest.mark.parametrize("columns", ["0", "-5", "7", "wide", "", "99999999999999", "²"])
+def test_help_has_80_columns_where_columns_are_no_width(columns: str, muse: Muse, monkeypatch: Patch) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    monkeypatch.setenv("TERMINAL_WIDTH", columns)
+    ended = muse("--help")
+    assert max(map(len, ended.out.splitlines())) == 80
+    assert os.environ["COLUMNS"] == columns
+
+
+class Terminal(io.StringIO):
+    """A stream that says it is a terminal."""
+
+    encoding = "utf-8"
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("variables", "arguments", "colored"),
+    [
+        ({}, [], True),
+        ({"NO_COLOR": "1"}, [], False),
+        ({"NO_COLOR": "0"}, [], False),
+        ({"NO_COLOR": ""}, [], True),
+        ({"NO_COLOR": "1", "FORCE_COLOR": "1"}, [], False),
+        ({"TERM": "dumb"}, [], False),
+        ({}, ["--no-color"], False),
+    ],
+)
+def test_whoever_asks_for_plain_output_gets_it(
+    variables: dict[str, str], arguments: list[str], colored: bool, monkeypatch: Patch
+) -> None:
+    for name in ("NO_COLOR", "FORCE_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in {"TERM": "xterm", **variables}.items():
+        monkeypatch.setenv(name, value)
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    assert main(["config", "show", "nothing", *arguments]) == ExitCode.USAGE
+    assert ("\x1b[" in terminal.getvalue()) == colored
+    assert os.environ.get("NO_COLOR") == variables.get("NO_COLOR")
+
+
+def test_colors_can_be_forced_into_a_pipe(muse: Muse, monkeypatch: Patch) -> None:
+    monkeypatch.delenv("NO_COLOR")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert "\x1b[31merror" in muse("config", "show", "nothing").err
+    monkeypatch.setenv("FORCE_COLOR", "0")
+    assert "\x1b[" not in muse("config", "show", "nothing").err
+
+
+# ----------------------------------------------------------------------------------------------------------- progress
+
+
+def test_h4_a_log_of_unknown_length_has_count_and_rate(muse: Muse, case: Case, monkeypatch: Patch) -> None:
+    case("h4-progress")
+    monkeypatch.setattr("muse_cli.progress.LINE_EVERY_S", 0.0)
+    ended = muse("eval", "tiny", "--data", "t", "--metric", "psnr", "--size-px", "16", "--batch-size", "5")
+    lines = [line for line in ended.err.splitlines() if line.startswith("eval of") or "/s" in line or " in " in line]
+    assert ended.code == 0
+    assert any(" 45 " in line and "/s" in line for line in lines)
+    assert not [line for line in lines if "/0" in line or "left" in line]
+
+
+@pytest.mark.parametrize(("total", "shown"), [(0, ["5", "10"]), (8, ["5/8", "10"]), (10, ["5/10", "10/10"])])
+def test_h4_a_total_is_shown_as_long_as_it_is_one(
+    total: int, shown: list[str], capsys: Capture, monkeypatch: Patch
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr("muse_cli.progress.time.monotonic", lambda: now[0])
+    with LineProgress(Output()).track("read", total) as tracker:
+        for _ in range(2):
+            now[0] += 40
+            tracker.advance(5)
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split()[1] for line in lines[:2]] == shown
+    assert [("left" in line) for line in lines[:2]] == ["/" in count for count in shown]
+    assert "-" not in "".join(lines)
+
+
+@pytest.mark.parametrize(("total", "expected"), [(0, "10 "), (8, "10 "), (10, "10/10"), (20, "10/20")])
+def test_h4_a_bar_is_drawn_only_of_what_is_known(total: int, expected: str) -> None:
+    from rich.console import Console
+
+    bars = BarProgress(Output())
+    drawn = io.StringIO()
+    with bars.track("read", total) as tracker:
+        tracker.advance(5)
+        tracker.advance(5)
+        Console(file=drawn, width=100).print(bars._bars.make_tasks_table(bars._bars.tasks))
+    line = drawn.getvalue()
+    assert f"{expected} " in line.rstrip() + "  "
+    assert ("━" in line) == (total >= 10)
+    assert "/0" not in line
+    assert ":" not in line or total >= 10
+
+
+# -------------------------------------------------------------------------------- what only helps: caches, other runs
+
+
+DAMAGES = (b"", b"\xff\xfe", b"[]", b"{", b'{"state": 7}', b'{"state": "finished", "details": null}', b'{"step": "x"}')
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_one_damaged_status_hides_no_other_run(damage: bytes, muse: Muse, tmp_path: Path) -> None:
+    for name in ("good", "bad"):
+        run = RunFolder.create(tmp_path / "runs" / name, {}, {}, stage=1, size="tiny", steps=1)
+        with run.checkpoint(1) as folder:
+            (folder / "state.json").write_text("{}")
+        run.finish(1)
+    (tmp_path / "runs" / "bad" / "status.json").write_bytes(damage)
+    listed = muse("ls", "runs", "--json")
+    assert (listed.code, len(listed.json["runs"])) == (0, 2)
+    for arguments in (("inspect", "latest"), ("train", "--stage", "2", "--size", "tiny", "--dry-run"), ("ls",)):
+        ended = muse(*arguments)
+        assert ended.code in (0, ExitCode.PROBLEMS), ended.err
+        assert ended.err.count("bad/status.json") == 1
+        assert "runs/good" in ended.out + ended.err
+    refused = muse("train", "--resume", "latest")
+    assert "every run in runs is finished" in refused.err
+    assert refused.err.count("bad/status.json") == 1
+
+
+def test_in_python_a_damaged_run_is_a_warning_like_any_other(tmp_path: Path) -> None:
+    from muse_core.runs import newest_finished
+
+    (tmp_path / "runs" / "bad").mkdir(parents=True)
+    (tmp_path / "runs" / "bad" / "status.json").touch()
+    with pytest.warns(UserWarning, match="this run is passed over"):
+        assert newest_finished() is None
+
+
+@pytest.mark.parametrize("where", ["file", "file/below", "~nobody-has-this-name/x", "/proc/nothing/x"])
+def test_a_cache_that_cannot_be_written_costs_a_warning(where: str, tmp_path: Path, monkeypatch: Patch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("MUSE_CACHE", where)
+    with pytest.warns(UserWarning, match="nothing is kept for the next time"):
+        folder = cache_folder()
+    (folder / "x").touch()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert cache_folder() == folder
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["file"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("line", ["probe knn tiny --k 1", "zeroshot tiny", "segment tiny --epochs 1"])
+def test_scores_do_not_depend_on_a_cache(line: str, muse: Muse, tmp_path: Path, monkeypatch: Patch) -> None:
+    shards(tmp_path / "a", 4)
+    shards(tmp_path / "b", 6)
+    data = ("--data", "a") if line.startswith("zeroshot") else ("--data", "a", "--val-data", "b")
+    more = ("--classes", "classes.txt") if line.startswith("zeroshot") else ()
+    (tmp_path / "classes.txt").write_text("cat\ndog\n")
+    expected = muse(*line.split(), *data, *more, "--json")
+    monkeypatch.setenv("MUSE_CACHE", str(tmp_path / "classes.txt"))
+    ended = muse(*line.split(), *data, *more, "--json")
+    assert (expected.code, ended.code) == (0, 0), ended.err
+    assert ended.json["metrics"] == expected.json["metrics"]
+    assert ended.err.count("warning: nothing is kept") == 1
+
+
+def test_without_a_home_there_are_still_caches_and_weights(muse: Muse, monkeypatch: Patch) -> None:
+    from muse_core.model.weights.parts import find_parts
+
+    for name in ("HOME", "MUSE_CACHE", "XDG_CACHE_HOME", "HF_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)  # as for a user whom nobody knows
+    assert all(found.folder is None for found in find_parts("1b"))
+    with pytest.warns(UserWarning, match="no such home folder"):
+        assert cache_folder().is_dir()
+
+
+# -------------------------------------------------------------------------------------------------- names and numbers
+
+
+@pytest.mark.parametrize("name", ["odd + name", "set{1,2}", "a::b", "0.7 a", "x{", "[ab]*", "~nobody-has-this-name"])
+def test_a_name_that_exists_is_that_folder(name: str, tmp_path: Path, muse: Muse) -> None:
+    shards(tmp_path / name, 3)
+    shards(tmp_path / "a", 2)
+    assert sum(1 for _ in open_source(name).once()) == 3
+    assert sum(1 for _ in open_source(f"{name}/0.tar").once()) == 3
+    assert muse("inspect", name, "--json").json["samples"] == 3
+
+
+@pytest.mark.parametrize("where", ["x{000..", "x}", "{1,2", "a + x{0..", "a::{", "~nobody-has-this-name/x", "x" * 5000])
+def test_data_that_are_no_name_and_no_pattern_have_a_sentence(where: str, tmp_path: Path, muse: Muse) -> None:
+    shards(tmp_path / "a", 1)
+    for arguments in (("eval", "tiny", "--data", where, "--metric", "psnr"), ("inspect", where)):
+        ended = muse(*arguments)
+        assert ended.code == ExitCode.FILE
+        assert "a bug" not in ended.err
+
+
+@pytest.mark.parametrize("where", ["demo", "demo:val:1", "x.tar", "https://example.com/0.tar", "a"])
+def test_infer_says_which_option_takes_data(where: str, tmp_path: Path, muse: Muse) -> None:
+    shards(tmp_path / "a", 1)
+    ended = muse("infer", where)
+    assert ended.code == ExitCode.FILE
+    assert f"muse infer {where} --latents DIR" in ended.err
+
+
+TYPED = [
+    ("train", "run.seed=010", 10),
+    ("train", "run.seed=08", 8),
+    ("train", "run.seed=0x10", 16),
+    ("train", "training.steps=1e3", 1000),
+    ("train", "training.steps=2.5E+2", 250),
+    ("train", "optim.lr=1e-4", 1e-4),
+    ("train", "data.train=no", "no"),
+    ("train", "data.train=007", "007"),
+    ("train", "data.train=1e3", "1e3"),
+    ("train", "data.train=2026-11-27", "2026-11-27"),
+    ("train", "training.compile=yes", True),
+    ("train", "training.track=none", ["none"]),
+    ("eval", "metrics=psnr,ssim", ["psnr", "ssim"]),
+    ("eval", "metrics=[psnr, ssim]", ["psnr", "ssim"]),
+    ("zeroshot", "top=1,5", [1, 5]),
+    ("zeroshot", "top=5", [5]),
+]
+
+
+@pytest.mark.parametrize(("command", "text", "value"), TYPED)
+def test_what_is_typed_means_what_it_says(
+    command: str, text: str, value: object, muse: Muse, monkeypatch: Patch
+) -> None:
+    key, _, typed = text.partition("=")
+
+    def shown(*arguments: str) -> object:
+        settings = muse("config", "show", command, *arguments, "--json").json["settings"]
+        for part in key.split("."):
+            settings = settings[part]
+        return settings
+
+    assert shown("--set", text) == value
+    monkeypatch.setenv(f"MUSE_{command}__{key.replace('.', '__')}".upper(), typed)
+    assert shown() == value
+
+
+@pytest.mark.parametrize(
+    "text", ["run.seed=1:30", "run.seed=yes", "run.seed=true", "training.steps=1e-3", "training.steps=1.5"]
+)
+def test_what_is_no_whole_number_is_refused_as_typed(text: str, muse: Muse) -> None:
+    ended = muse("config", "show", "train", "--set", text)
+    assert ended.code == ExitCode.SETTINGS
+    assert f"got {text.partition('=')[2]}" in ended.err.replace("'", "")
+
+
+# ------------------------------------------------------------------ a folder that is gone
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "line", ["ls stages --json", "ls runs", "eval tiny --data demo:val:1 --metric psnr --size-px 16"]
+)
+def test_a_working_folder_that_is_gone_is_no_bug(line: str, muse: Muse, tmp_path: Path, monkeypatch: Patch) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    ended = muse(*line.split())
+    assert ended.code in (0, ExitCode.FILE), ended.err
+    assert "a bug" not in ended.err
