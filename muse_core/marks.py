@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from muse_core.json_text import finite, utf8
+
 LARGEST = 256 << 20
 """Bytes; a file beyond it is none of ours, and is not read."""
 KEY = "made_by"
@@ -38,12 +40,12 @@ class Mark:
 
 def made_of(*parts: object) -> str:
     """Return a digest of what a file is made of, for `Mark.of`: it tells two inputs apart and names neither."""
-    return _digest("\0".join(map(str, parts)).encode(), 12)
+    return _digest(utf8("\0".join(map(str, parts))), 12)
 
 
 def with_mark(content: bytes | str, mark: Mark) -> bytes:
     """Put the mark into a PNG, HTML or SVG file; other formats hold none and come back as they are."""
-    data = content.encode() if isinstance(content, str) else content
+    data = utf8(content) if isinstance(content, str) else content
     rest, _ = _split(data)
     words = _words(mark, rest).encode()
     if rest.startswith(_PNG):
@@ -60,7 +62,7 @@ def with_mark(content: bytes | str, mark: Mark) -> bytes:
 
 def marked_document(document: Mapping[str, Any], mark: Mark) -> dict[str, Any]:
     """Return a JSON object with the mark under "made_by"."""
-    rest = {key: value for key, value in document.items() if key != KEY}
+    rest = finite({key: value for key, value in document.items() if key != KEY})  # as it will be read back
     return {**rest, KEY: _words(mark, _canonical(rest))}
 
 

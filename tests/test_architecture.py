@@ -28,7 +28,7 @@ ARROWS = {
     "interrupts": {"errors"},
     "files": {"errors", "json_text"},
     "identity": {"errors"},
-    "marks": set(),
+    "marks": {"json_text"},
     "ownership": {"errors", "files", "marks"},
     "run_files": {"marks", "ownership"},
     "registry": {"errors"},

@@ -70,8 +70,7 @@ def infer(
         asked = Latents(latents, dtype, latent_format, flips, batch_size or 64, resume, overwrite)
         write_latents(images, chosen_or_newest(checkpoint), settings.size_px, settings.devices, asked)
         return
-    for text in images:
-        refuse_data(text)
+    refuse_data(images)
     refuse_taken(features, overwrite)
     files = inputs(images, find_pictures(images))
     needs = ["encodes", "decodes", *(["featurizes"] if features else [])]
@@ -107,19 +106,25 @@ def tell_notes(notes: "Counter[str]") -> None:
         out.warn(note)
 
 
-def refuse_data(text: str) -> None:
+def refuse_data(named: list[str]) -> None:
     """Refuse scenes and shards where images are wanted, and name the option that takes them.
 
     Raises:
-        MuseError: it is one of these.
+        MuseError: one of them is that.
     """
+    data = next(filter(is_data, named), None)
+    if data is not None:
+        raise MuseError(
+            f"no image at {data}: it names data, which only --latents takes here",
+            hint=f"muse infer {data} --latents DIR writes latents; muse eval --data {data} --save-images DIR images",
+        )
+
+
+def is_data(text: str) -> bool:
+    """Return whether words mean scenes or shards."""
     path = Path(text)
     scenes_or_shards = text == "demo" or text.startswith("demo:") or text.endswith(".tar") or "://" in text
-    if (scenes_or_shards and not path.is_dir()) or any(path.glob("*.tar")):
-        raise MuseError(
-            f"no image at {text}: it names data, which only --latents takes here",
-            hint=f"muse infer {text} --latents DIR writes latents; muse eval --data {text} --save-images DIR images",
-        )
+    return (scenes_or_shards and not path.is_dir()) or any(path.glob("*.tar"))
 
 
 def size_in_pixels(text: str | None) -> str | int | None:

@@ -3,6 +3,7 @@
 import hashlib
 from pathlib import Path
 
+from muse_core.home import expanded
 from muse_core.identity import WHOLE, Content, Fact, Identity, Part, look
 from muse_core.model.abilities import Described
 from muse_core.model.checkpoint import is_checkpoint, read_state
@@ -63,7 +64,7 @@ def settled(tokenizer: str) -> str:
     plugin = _plugin(tokenizer)
     if plugin is None:
         return str(locate(tokenizer).absolute())
-    place = Path(tokenizer.partition(":")[2]).expanduser()
+    place = expanded(tokenizer.partition(":")[2])
     return f"{plugin.name}:{place.absolute()}" if ":" in tokenizer and place.exists() else tokenizer
 
 
@@ -78,7 +79,7 @@ def identity_of_tokenizer(tokenizer: str, known: Identity | None = None) -> Iden
     plugin = _plugin(tokenizer)
     if plugin is None:
         return identity_of_weights(locate(tokenizer), known)
-    place = Path(tokenizer.partition(":")[2]).expanduser()
+    place = expanded(tokenizer.partition(":")[2])
     place = SHIPPED if tokenizer == "tiny" and is_checkpoint(SHIPPED) else place
     name: dict[str, Fact] = {"tokenizer": plugin.name}
     if place == SHIPPED or (":" in tokenizer and place.exists()):
