@@ -1,18 +1,15 @@
 """Published weights that only metrics use: where they may lie, and reading them without running what they contain."""
 
-import pickle
 import re
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
-from muse_core.errors import MuseError
 from muse_core.evaluation.spec import NotMeasuredError
 from muse_core.model.weights.parts import Part, weights_folder
+from muse_core.model.weights.reading import open_tensors
 
 INCEPTION = Part(
     "inception",
@@ -65,17 +62,9 @@ def find_weights(part: Part) -> Path:
 
 
 def read_weights(path: Path) -> Mapping[str, Tensor]:
-    """Read a file of named tensors, safetensors or a torch file that holds nothing else.
+    """Read a file of named tensors, safetensors or a torch file.
 
     Raises:
-        MuseError: it is damaged, or would have to run code to be read.
+        MuseError: it is damaged, holds no named tensors, or would have to run code to be read.
     """
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise MuseError(f"{path} cannot be read as weights: {error}") from error
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise MuseError(f"{path} is not a file of named tensors")
-    return state
+    return dict(open_tensors(path, "weights of a metric"))

@@ -1,6 +1,11 @@
 """LightningDiT equals its authors' code: network, training terms, sampler, guidance; its file is read strictly."""
 
+import os
+import subprocess
+import sys
+import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -138,6 +143,43 @@ def test_the_published_size_has_its_published_count() -> None:
     with torch.device("meta"):
         network = LightningDiT(DitSizes(1152, 28, 16, int(8 / 3 * 1152), 1, 32, 1000, False, (16, 16)))
     assert round(sum(weight.numel() for weight in network.parameters()) / 1e6) == 675
+
+
+@pytest.mark.parametrize("given", [{}, {"device": "meta", "dtype": torch.float16}, {"device": None, "dtype": None}])
+def test_norms_are_made_by_every_age_of_timm(given: dict[str, Any]) -> None:
+    """timm hands `device` and `dtype` to the norm it is given from 1.0.21 on, and its width alone before."""
+    from muse_baselines.generators.network import _norm
+
+    norm = _norm(8, **given)
+    assert (norm.weight.shape, norm.eps) == ((8,), 1e-6)
+    if given.get("device"):
+        assert (norm.weight.device.type, norm.weight.dtype) == ("meta", torch.float16)
+
+
+def test_a_file_with_query_norms_is_loaded_and_its_norms_act(generator: LightningDiTGenerator) -> None:
+    assert any("q_norm" in key for key in reference.weights(SYSTEM))
+    attention = next(generator.network.modules()).get_submodule("blocks.0.attn")
+    for name in ("q_norm", "k_norm"):
+        stored_norm = reference.weights(SYSTEM)[f"blocks.0.attn.{name}.weight"]
+        assert torch.equal(attention.get_submodule(name).weight, stored_norm)
+
+
+@pytest.mark.slow
+def test_the_oldest_timm_that_is_declared_gives_the_same_numbers() -> None:
+    """MUSE_OLDEST_TIMM names a folder into which `pip install --no-deps --target` put it."""
+    folder = os.environ.get("MUSE_OLDEST_TIMM", "")
+    if not folder:
+        pytest.skip("MUSE_OLDEST_TIMM names no folder")
+    root = Path(__file__).parents[2]
+    declared = tomllib.loads((root / "plugins/muse-baselines/pyproject.toml").read_text())["project"]["dependencies"]
+    (oldest,) = [line.removeprefix("timm>=") for line in declared if line.startswith("timm")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([folder, os.environ.get("PYTHONPATH", "")])}
+    environment.pop("MUSE_OLDEST_TIMM")
+    said = subprocess.check_output([sys.executable, "-c", "import timm; print(timm.__version__)"], env=environment)
+    assert said.decode().strip() == oldest
+    tests = ["tests/baselines/test_generator.py", "tests/baselines/test_parity.py"]
+    done = subprocess.run([sys.executable, "-m", "pytest", "-q", *tests], cwd=root, env=environment, check=False)
+    assert done.returncode == 0
 
 
 def test_names_are_mapped_one_to_one() -> None:

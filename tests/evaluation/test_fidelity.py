@@ -178,10 +178,10 @@ def test_c12_a_pickle_that_would_run_code_is_refused(weights: Path) -> None:
     path = weights / INCEPTION.hub / INCEPTION.files[0]
     path.parent.mkdir(parents=True)
     path.write_bytes(pickle.dumps({"weight": Harmful()}, protocol=2))
-    with pytest.raises(MuseError, match="cannot be read as weights"):
+    with pytest.raises(MuseError, match="cannot be read as tensors|would run code"):
         read_weights(path)
     torch.save({"weight": Harmful()}, path)
-    with pytest.raises(MuseError, match="cannot be read as weights"):
+    with pytest.raises(MuseError, match="cannot be read as tensors|would run code"):
         evaluate(Passes(0.1), data([sample(1), sample(2)]), {"rfid": RFID})
 
 
@@ -189,7 +189,7 @@ def test_weights_of_another_network_are_refused(weights: Path) -> None:
     put({"conv.weight": torch.ones(1)}, weights / INCEPTION.hub / INCEPTION.files[0])
     with pytest.raises(MuseError, match="does not hold InceptionV3"):
         evaluate(Passes(0.1), data([sample(1), sample(2)]), {"rfid": RFID})
-    with pytest.raises(MuseError, match="not a file of named tensors"):
+    with pytest.raises(MuseError, match="not named tensors"):
         read_weights(put([1, 2], weights / "list.pth"))  # type: ignore[arg-type]
 
 

@@ -187,5 +187,5 @@ def test_a_torchscript_file_is_not_run(weights: Path) -> None:
     path = weights / CLIP.hub / "open_clip_pytorch_model.bin"
     path.parent.mkdir(parents=True)
     torch.jit.trace(Whole(state), torch.zeros(1)).save(str(path))
-    with pytest.raises(MuseError, match="cannot be read as weights"):
+    with pytest.raises(MuseError, match="cannot be read as tensors|would run code"):
         load_clip(path, "cpu")

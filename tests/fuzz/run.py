@@ -8,19 +8,21 @@ from pathlib import Path
 from tests.fuzz.checkpoints import checkpoints, runs, torch_files
 from tests.fuzz.kinds import Bug, Cases, Kind
 from tests.fuzz.oddpictures import odd_pictures
+from tests.fuzz.pickles import pickles
 from tests.fuzz.pictures import captions, pictures
 from tests.fuzz.plugins import plugins
 from tests.fuzz.settings import settings
 from tests.fuzz.tars import tars
 
 KINDS = (
-    Kind("pictures", 0.20, 30, pictures),
+    Kind("pictures", 0.18, 30, pictures),
     Kind("odd pictures", 0.10, 20, odd_pictures),
-    Kind("captions", 0.12, 30, captions),
+    Kind("captions", 0.10, 30, captions),
     Kind("tars", 0.18, 30, tars),
     Kind("settings", 0.20, 30, settings),
     Kind("checkpoints", 0.08, 10, checkpoints),
     Kind("torch files", 0.04, 10, torch_files),
+    Kind("pickles", 0.04, 20, pickles),
     Kind("run folders", 0.04, 10, runs),
     Kind("plugin metadata", 0.04, 10, plugins),
 )

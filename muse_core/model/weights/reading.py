@@ -1,14 +1,12 @@
 """Files of named tensors, read without running what they contain and without reading what is not wanted.
 
-Safetensors, whole or in shards, and torch files that hold nothing but tensors in plain containers. Every refusal is one
-line that names the file and the part it was to be, with a remedy as its hint.
+Safetensors, whole or in shards, and torch files: what these hold beside tensors in plain containers is passed over.
+Every refusal is one line that names the file and the part it was to be, with a remedy as its hint.
 """
 
 import json
-import pickle
-import re
-import warnings
-import zipfile
+import math
+import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -20,6 +18,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from muse_core.errors import MuseError
+from muse_core.model.weights.torchfiles import TensorRecord, open_torch_file
+from muse_core.model.weights.unpickling import Placeholder, UnreadableError, shown
 
 Reader = Callable[[], Tensor]
 Rename = Callable[[str], Sequence[str]]
@@ -129,58 +129,108 @@ def _read_one(handle: Any, name: str) -> Tensor:
 
 def _open_torch(path: Path, source: str, remedy: str) -> LazyTensors:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what torch warns of here, a foreign pickle, is refused or read below
-            document = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except Exception as error:  # on damaged bytes torch's readers raise nearly any kind
-        raise MuseError(f"{source} {_why_unread(error)}", hint=remedy) from None
-    tensors, containers = _unwrapped(document, source, remedy)
-    readers = {name: partial(_same, tensor) for name, tensor in tensors.items()}
-    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    return LazyTensors(readers, shapes, source, remedy, containers)
-
-
-def _same(tensor: Tensor) -> Tensor:
-    return tensor
-
-
-def _why_unread(error: Exception) -> str:
-    found = re.search(r"GLOBAL ([\w.]+)", str(error))
-    if found:
-        return f"holds more than tensors ({found[1]}): reading it would run code, so it was not read"
-    if isinstance(error, pickle.UnpicklingError):
-        return "cannot be read as tensors: it is cut short, or no file of tensors at all"
-    return f"cannot be read as tensors: {(str(error) or type(error).__name__).splitlines()[0]}"
+        file = open_torch_file(path)
+        records, containers = _unwrapped(file.document, source, remedy)
+        _refuse_what_is_larger_than_its_file(records, path.stat().st_size)
+    except UnreadableError as error:
+        hint = taken_out(path) if error.whole else remedy
+        raise MuseError(f"{source} cannot be read as tensors: {error}", hint=hint) from None
+    except _MoreThanTensorsError as error:
+        raise MuseError(f"{source} {error}", hint=taken_out(path, error.place)) from None
+    readers = {name: partial(file.tensor, record) for name, record in records.items()}
+    return LazyTensors(readers, {name: record.size for name, record in records.items()}, source, remedy, containers)
 
 
 WRAPPERS = ("ema_model", "ema", "model", "state_dict")
 """Under which names a training script may keep its flat dict, the averaged weights first."""
+_EXTRA = "_extra_state"
+"""What a module keeps beside its tensors, under its own name and this."""
+_MOST_WRAPPERS = 8
+_LARGER = (64, 1 << 29)
+"""Tensors that share storages may be larger than the file that has each once: so many times, and so many bytes more."""
 
 
-def _unwrapped(document: Any, source: str, remedy: str) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-    """Find the flat dict of tensors in what a torch file holds; also say in which containers it was."""
-    if isinstance(document, Mapping) and isinstance(document.get("shadow_params"), list | tuple):
+class _MoreThanTensorsError(Exception):
+    """A whole file that holds something else where tensors should be. place: Python for where, from `d`, the file's."""
+
+    def __init__(self, why: str, place: str = "d") -> None:
+        super().__init__(why)
+        self.place = place
+
+
+def _unwrapped(document: Any, source: str, remedy: str) -> tuple[dict[str, TensorRecord], tuple[str, ...]]:
+    """Find the flat dict of tensors in what a torch file holds; also return in which containers it was."""
+    if isinstance(document, dict) and isinstance(document.get("shadow_params"), list | tuple):
         raise MuseError(
             f"{source} is the list of an average (shadow_params): its tensors have no names, so nothing can be loaded",
             hint="use the model that was saved beside it, such as ema_model/pytorch_model.bin",
         )
     containers: list[str] = []
-    while isinstance(document, Mapping):
-        inner = next((name for name in WRAPPERS if isinstance(document.get(name), Mapping)), None)
+    while isinstance(document, dict) and len(containers) < _MOST_WRAPPERS:
+        inner = next((name for name in WRAPPERS if isinstance(document.get(name), dict)), None)
         if inner is None:
             break
         containers.append(inner)
         document = document[inner]
-    if not isinstance(document, Mapping) or not document:
-        raise MuseError(f"{source} holds {_kind(document)}, not named tensors", hint=remedy)
-    strange = [str(name) for name, value in document.items() if not isinstance(value, Tensor)]
-    if strange:
-        raise MuseError(f"{source} holds {', '.join(strange[:3])} beside tensors, so it is no model", hint=remedy)
-    return {str(name): value for name, value in document.items()}, tuple(containers)
+    return _named(document, "d" + "".join(f"['{name}']" for name in containers), source, remedy), tuple(containers)
+
+
+def _named(values: Any, place: str, source: str, remedy: str) -> dict[str, TensorRecord]:
+    """Return the tensors of a flat dict; refuse whatever else it is or holds. place: as of the error."""
+    if isinstance(values, Placeholder):
+        raise _MoreThanTensorsError(_would_run([values]), f"{place}.state_dict()")
+    inside = values if isinstance(values, list | tuple) else values.values() if isinstance(values, dict) else ()
+    made = [value for value in inside if isinstance(value, Placeholder) and value.called]
+    if isinstance(values, dict) and values:
+        strange = [name for name, value in values.items() if not isinstance(value, TensorRecord)]
+        strange = [name for name in strange if not str(name).endswith(_EXTRA)]
+        if not strange:
+            return {str(name): value for name, value in values.items() if isinstance(value, TensorRecord)}
+        model = next((name for name in WRAPPERS if isinstance(values.get(name), Placeholder)), None)
+        if made:
+            raise _MoreThanTensorsError(_would_run(made), f"{place}['{model}'].state_dict()" if model else place)
+        names = ", ".join(shown(str(name)) for name in strange[:3])
+        raise MuseError(f"{source} holds {names} beside tensors, so it is no model", hint=remedy)
+    if made:
+        raise _MoreThanTensorsError(_would_run(made), f"{place}[0].state_dict()")
+    raise MuseError(f"{source} holds {_kind(values)}, not named tensors", hint=remedy)
+
+
+_UNREAD = {
+    "torch._utils._rebuild_qtensor": "quantized tensors",
+    "torch._utils._rebuild_sparse_tensor": "sparse tensors",
+    "torch._utils._rebuild_nested_tensor": "nested tensors",
+    "torch._utils._rebuild_meta_tensor_no_storage": "tensors without values",
+}
+
+
+def _would_run(made: Sequence[Placeholder]) -> str:
+    name = made[0].name
+    if name in _UNREAD:
+        return f"holds {_UNREAD[name]}, which are not read"
+    return f"holds more than tensors ({shown(name)}): reading it would run code, so it was not read"
+
+
+def _refuse_what_is_larger_than_its_file(records: Mapping[str, TensorRecord], size: int) -> None:
+    factor, more = _LARGER
+    claimed = sum(math.prod(record.size) * max(record.dtype.itemsize, 4) for record in records.values())
+    if claimed > factor * size + more:
+        raise UnreadableError(f"its tensors would take {claimed:,} bytes, the file has {size:,}")
+
+
+def taken_out(path: Path, place: str = "d.get('state_dict', d)") -> str:
+    """Return how to take the tensors out of a torch file where it is trusted. place: Python for where in it, `d`."""
+    program = (
+        "import sys, torch; from safetensors.torch import save_file; d = torch.load(sys.argv[1], 'cpu',"
+        f" weights_only=False); save_file({{k: v.detach().clone(memory_format=torch.contiguous_format)"
+        f" for k, v in {place}.items() if torch.is_tensor(v)}}, sys.argv[2])"
+    )
+    files = f"{shlex.quote(str(path))} {shlex.quote(str(path.with_suffix('.safetensors')))}"
+    return f'where it is trusted and can be loaded, take its tensors out: python -c "{program}" {files}'
 
 
 def _kind(document: Any) -> str:
-    return "nothing" if isinstance(document, Mapping) else type(document).__name__
+    return "nothing" if isinstance(document, dict) else type(document).__name__
 
 
 def take(source: LazyTensors, rename: Rename, wanted: Iterable[str] | None = None) -> dict[str, Tensor]:
@@ -198,6 +248,8 @@ def take(source: LazyTensors, rename: Rename, wanted: Iterable[str] | None = Non
         if not ours or (kept is not None and kept.isdisjoint(ours)):
             continue
         whole = source[name]
+        if whole.is_complex():
+            raise source.refuse(f"holds {name} as complex numbers, which no weight of ours is")
         parts = whole.chunk(len(ours)) if len(ours) > 1 else (whole,)
         # A copy: a view would change with the file, and would keep a whole fused tensor for one third of it.
         taken |= {our: _copy(part) for our, part in zip(ours, parts, strict=True)}

@@ -22,8 +22,9 @@ FREQUENCIES = 256
 _PERIOD = 10_000.0
 
 
-def _norm(width: int) -> nn.RMSNorm:
-    return nn.RMSNorm(width, eps=EPS)
+def _norm(width: int, device: torch.device | None = None, dtype: torch.dtype | None = None) -> nn.RMSNorm:
+    """Make a norm; also for timm, whose layers hand on device and dtype from version 1.0.21 and do not before."""
+    return nn.RMSNorm(width, eps=EPS, device=device, dtype=dtype)
 
 
 def _modulation(width: int, parts: int) -> nn.Sequential:
