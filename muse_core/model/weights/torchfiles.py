@@ -29,7 +29,6 @@ _NEWEST_ZIP = 10
 _LOCAL_HEADER = 30
 _ENCRYPTED = 0x1
 _MAGIC, _LEGACY_PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
-_LEGACY_START = b"\x80\x02\x8a\x0a" + _MAGIC.to_bytes(10, "little")
 
 _STORAGES = {
     "Float": torch.float32, "Double": torch.float64, "Half": torch.float16, "BFloat16": torch.bfloat16,
@@ -120,7 +119,7 @@ def open_torch_file(path: Path) -> TorchFile:
         content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
     if content[:4] == b"PK\x03\x04":
         document, starts = _open_zip(content)
-    elif content[:2] == b"\x80\x02" and content[2 : len(_LEGACY_START)] == _LEGACY_START[2:]:
+    elif content[:1] == b"\x80":
         document, starts = _open_legacy(content)
     elif content[257:262] == b"ustar":
         raise UnreadableError("it is a tar, as torch wrote them before version 0.2", whole=True)
@@ -248,7 +247,8 @@ class _Lines:
 
 def _open_legacy(content: mmap.mmap) -> tuple[Any, dict[str, int]]:
     stream = _Lines(content)
-    unpickle(stream)
+    if unpickle(stream) != _MAGIC:
+        raise UnreadableError("it is cut short, or no file of tensors at all")
     if unpickle(stream) != _LEGACY_PROTOCOL:
         raise UnreadableError("it is of a version that is not known", whole=True)
     system = unpickle(stream)
