@@ -160,7 +160,7 @@ def test_names_in_messages_stay_on_their_line(tmp_path: Path) -> None:
     ],
 )
 def test_archives_that_are_not_read(change: dict[str, bytes], why: str, tmp_path: Path) -> None:
-    error = read(archive(b"}" + text("w") + tensor() + b"s.", **change), tmp_path / "x.pt")  # type: ignore[arg-type]
+    error = read(archive(b"}" + text("w") + tensor() + b"s.", **change), tmp_path / "x.pt")
     assert isinstance(error, MuseError)
     assert why in error.what
 
