@@ -241,7 +241,7 @@ def _computed(settings: TrainSettings) -> dict[str, Any]:
     gpu = torch.cuda.is_available() and not training.devices.startswith("cpu")
     return {
         "processes": int(os.environ.get("WORLD_SIZE", "1")),
-        "threads": training.threads,
+        "threads": training.threads or torch.get_num_threads(),
         "torch": torch.__version__,
         "device": torch.cuda.get_device_name() if gpu else "cpu",
     }

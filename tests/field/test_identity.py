@@ -96,6 +96,7 @@ def test_a_shard_of_the_same_size_with_other_bytes_is_refused_by_name(case: Case
     assert "0.tar holds other bytes of the same size" in error.what
     assert f"--init {here}/r" in str(error.hint)
     assert "put them back" in str(error.hint)
+    assert run.status.state == "interrupted"  # what was refused has not failed: put back, they go on
 
 
 def test_what_was_only_touched_goes_on_exactly(case: Case) -> None:
@@ -175,6 +176,16 @@ def test_a_run_of_0_1_0_is_not_moved_to_data_that_nobody_can_compare(case: Case,
     assert "does not say which data" in ended.err
 
 
+@pytest.mark.parametrize(
+    "content", ["{}", "[]", "no JSON", '{"inputs": 3, "settings": {}, "computed": {}, "reader": 2}']
+)
+def test_a_damaged_identity_is_refused_by_name(case: Case, content: str) -> None:
+    here = case("f1-moved-resume")
+    run = stop_after_one(here / "r", "proj/d")
+    (here / "r" / "identity.json").write_text(content)
+    assert "identity.json" in refused(run).what
+
+
 def test_the_weights_that_a_run_starts_from_are_compared_until_it_has_its_own(case: Case) -> None:
     here = case("f1-moved-resume")
     first = train_lean(1, here / "one", {**LANES, "training.steps": 1}).folder
@@ -192,7 +203,7 @@ def test_another_torch_and_other_settings_are_named_instead_of_bit_for_bit(case:
     here = case("f1-moved-resume")
     run = stop_after_one(here / "r", "proj/d", **{"training.steps": 3})
     identity = json.loads((here / "r" / "identity.json").read_text())
-    identity["computed"]["torch"] = "1.0"
+    identity["computed"] |= {"torch": "1.0", "processes": 2}
     (here / "r" / "identity.json").write_text(json.dumps(identity))
     settings = run.settings()
     settings["optim"]["clip"] = 2.0
@@ -200,4 +211,5 @@ def test_another_torch_and_other_settings_are_named_instead_of_bit_for_bit(case:
     sentence = continues(going_on(run))
     assert "exactly" not in sentence
     assert "torch 1.0 before" in sentence
+    assert "processes 2 before, 1 now" in sentence
     assert "other settings: optim.clip" in sentence
