@@ -74,7 +74,16 @@ class MuseError(Exception):
 
 
 class BadMemberError(Exception):
-    """A file, or a member of a sample, that cannot be used; its text is the reason that is counted."""
+    """A file, or a member of a sample, that cannot be used; its text is the reason that is counted.
+
+    Args:
+        reason: the same for all of which it is true.
+        detail: what was seen in this one.
+    """
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(reason)
+        self.detail = detail
 
 
 class MuseWarning(UserWarning):

@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import json
 import os
 import platform
 import re
@@ -15,6 +14,7 @@ from typing import Any
 
 from muse_core.errors import MuseError
 from muse_core.json_text import json_text as plain_json, utf8
+from muse_core.text_files import json_of
 
 try:
     import fcntl
@@ -191,7 +191,7 @@ def read_json(path: Path) -> dict[str, Any]:
         MuseError: the file is missing, is not JSON, or is not an object.
     """
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = json_of(path.read_bytes())
     except FileNotFoundError:
         raise MuseError(f"{path} does not exist") from None
     except (OSError, ValueError, RecursionError) as error:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from muse_core.errors import BadMemberError, MuseError
+from muse_core.file_names import is_clutter
 from muse_core.image_files import MAX_PIXELS, SUFFIXES, ImageFile
 
 Picture = NDArray[np.float32]
@@ -44,7 +45,8 @@ def _matches(text: str) -> Iterator[Path]:
         return
     # What is named is looked at even if it is not a picture; what a folder or a pattern holds by chance is not.
     inside = path.iterdir() if path.is_dir() else map(Path, glob.glob(text, recursive=True))
-    yield from sorted(entry for entry in inside if entry.is_file() and entry.suffix.lower()[1:] in SUFFIXES)
+    pictures = (entry for entry in inside if entry.suffix.lower()[1:] in SUFFIXES and not is_clutter(entry.name))
+    yield from sorted(entry for entry in pictures if entry.is_file())
 
 
 def read_picture(

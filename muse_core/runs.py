@@ -27,6 +27,8 @@ from muse_core.json_text import finite, utf8
 from muse_core.machine import environment, without_secrets
 from muse_core.records import read_records
 from muse_core.run_files import RUNS, is_left_over, remove_step, strangers_in_step
+from muse_core.text_files import read_text_file
+from muse_core.yaml_files import yaml_of
 
 State = Literal["running", "finished", "failed", "interrupted"]
 
@@ -113,7 +115,7 @@ class RunFolder:
     def settings(self) -> dict[str, Any]:
         """Read config.yaml back."""
         try:
-            document = yaml.safe_load((self.path / "config.yaml").read_text(encoding="utf-8"))
+            document = yaml_of(read_text_file(self.path / "config.yaml"))
         except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:  # yaml's dates raise ValueError
             raise MuseError(f"{self.path / 'config.yaml'} cannot be read: {error}") from None
         if not isinstance(document, dict):

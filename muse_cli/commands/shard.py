@@ -169,6 +169,7 @@ def shard(
 
     flags = {name: typed[name] for name in ShardSettings.model_fields}
     settings, _ = resolve_as(ShardSettings, "shard", flags, sets, config)
+    refuse_other_meaning(out_dir)
     if resume and overwrite:
         raise MuseError("--resume continues and --overwrite begins anew", "one of them", ExitCode.USAGE)
     try:
@@ -206,6 +207,21 @@ def options_of(settings: "ShardSettings") -> "ShardOptions":
     )
 
 
+def refuse_other_meaning(out_dir: str | None) -> None:
+    """Refuse a name that `--data` would take for something else than a folder.
+
+    Raises:
+        MuseError: it is that of built-in scenes, or of a command.
+    """
+    if out_dir is None or "://" in out_dir:
+        return
+    if out_dir == "demo" or out_dir.startswith("demo:"):
+        what = f"--out {out_dir}: --data {out_dir} means the built-in scenes"
+        raise MuseError(what, f"--out ./{out_dir}, and --data alike", ExitCode.USAGE)
+    if str(expanded(out_dir)).startswith("pipe:"):
+        raise MuseError(f"--out {out_dir}: --data {out_dir} means a command", "another --out", ExitCode.USAGE)
+
+
 def beside(source: str) -> str:
     """Return where shards go when nothing was said: ./images-shards for ./images."""
     if "://" in source:
@@ -220,7 +236,7 @@ def tell(written: "Sharded", source: str) -> int:
     from muse_core.image_files import noted
 
     document: dict[str, Any] = {"command": "shard", "dry_run": written.planned, **written.as_index()}
-    notes = noted(written.notes)
+    notes = [*written.coverage, *noted(written.notes)]
     out.result({**document, "out": written.out, "errors": written.errors, "notes": notes}, in_words(written, source))
     for note in notes:
         out.warn(note)

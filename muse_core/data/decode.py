@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
 
+from muse_core.data.labels import BadLabelError, parse_label
 from muse_core.data.sample import UNKNOWN_LABEL, Sample, Skip
 from muse_core.errors import BadMemberError as BadMemberError
 from muse_core.image_files import SUFFIXES, ImageFile
+from muse_core.text_files import NotTextError, text_of
 
 IMAGE_SUFFIXES = SUFFIXES
 CAPTION_SUFFIXES = ("txt", "text", "caption")
+JSON_CAPTIONS = ("caption", "text")
 MASK_SUFFIX = "seg.png"
 
 
@@ -62,16 +65,23 @@ def decode(raw: RawSample, shape_filter: ShapeFilter | None = None) -> Sample | 
         caption, label = read_caption(raw.members, record), read_label(raw.members, record)
         return Sample(raw.key, pixels, caption, label, mask, image.notes)
     except BadMemberError as problem:
-        return Skip(str(problem), raw.key)
+        return Skip(str(problem), raw.key, detail=problem.detail)
 
 
 def read_record(members: Mapping[str, bytes]) -> dict[str, Any]:
     """The json of a sample, empty when there is none."""
-    if "json" not in members:
-        return {}
+    return parse_record(members["json"]) if "json" in members else {}
+
+
+def parse_record(content: bytes) -> dict[str, Any]:
+    """Read the json of a sample; its encoding is detected, as the format allows several.
+
+    Raises:
+        BadMemberError: it is not a JSON object.
+    """
     try:
-        record = json.loads(members["json"])
-    except ValueError as problem:  # of which both a decoding error and a syntax error are kinds
+        record = json.loads(content)
+    except (ValueError, RecursionError) as problem:  # a decoding error and a syntax error are kinds of the former
         raise BadMemberError("json cannot be parsed") from problem
     if not isinstance(record, dict):
         raise BadMemberError("json is not an object")
@@ -82,35 +92,55 @@ def read_caption(members: Mapping[str, bytes], record: Mapping[str, Any]) -> str
     """The first caption that is not empty: .txt, .text, .caption, then json's caption and text."""
     for suffix in CAPTION_SUFFIXES:
         if suffix in members:
-            try:
-                text = members[suffix].decode("utf-8").strip()
-            except UnicodeDecodeError as problem:
-                raise BadMemberError("caption is not UTF-8") from problem
+            text = parse_caption(members[suffix])
             if text:
                 return text
-    values = (record.get(name) for name in ("caption", "text"))
-    return next((value.strip() for value in values if isinstance(value, str) and value.strip()), "")
+    values = (record.get(name) for name in JSON_CAPTIONS)
+    return next((parse_caption(value) for value in values if isinstance(value, str) and value.strip()), "")
+
+
+def parse_caption(value: bytes | str) -> str:
+    """Return the caption in a file, or in a field of json, without white space around it.
+
+    Raises:
+        BadMemberError: it is not text.
+    """
+    try:
+        # A string of json can spell half of a surrogate pair, which no encoding holds.
+        return text_of(value.encode() if isinstance(value, str) else value).strip()
+    except NotTextError as problem:
+        raise BadMemberError(f"caption is {problem}") from problem
+    except UnicodeEncodeError as problem:
+        raise BadMemberError("caption is not UTF-8 (half of a surrogate pair)") from problem
 
 
 def read_label(members: Mapping[str, bytes], record: Mapping[str, Any]) -> int:
-    """The class index of .cls, else json's label, else `UNKNOWN_LABEL`."""
-    value: Any = members.get("cls", record.get("label"))
-    if value is None:
-        return UNKNOWN_LABEL
-    if isinstance(value, bool | float):
-        raise BadMemberError("label is not a whole number")
+    """The class index of .cls, else json's label, else `UNKNOWN_LABEL`; a name alone is the index of no class."""
     try:
-        return int(value)  # takes bytes as well as str, and white space around the digits
-    except (TypeError, ValueError) as problem:
-        raise BadMemberError("label is not a whole number") from problem
+        label = parse_label(raw_label(members, record))
+    except BadLabelError as problem:
+        raise BadMemberError(str(problem)) from problem
+    return label if isinstance(label, int) else UNKNOWN_LABEL
+
+
+def raw_label(members: Mapping[str, Any], record: Mapping[str, Any]) -> Any:
+    """Return the label of a sample as it is spelled, None when it has none."""
+    return members.get("cls", record.get("label"))
 
 
 def open_image(members: Mapping[str, bytes], reason: str = "image cannot be decoded") -> ImageFile:
     """Open the image of a sample; `reason` is what is said where that cannot be done."""
     content = next((members[suffix] for suffix in IMAGE_SUFFIXES if suffix in members), None)
     if content is None:
-        raise BadMemberError("no image")
+        raise no_image(members)
     return ImageFile(content, reason)
+
+
+def no_image(members: Iterable[str]) -> BadMemberError:
+    """Return the reason of a sample in which none of the members, given by their suffixes, is an image."""
+    dotted = any("." in suffix and suffix != MASK_SUFFIX for suffix in members)
+    cut = "; names are cut at the first dot" if dotted else ""
+    return BadMemberError("no image", f"has only {' and '.join(sorted(members)) or 'nothing'}{cut}")
 
 
 def read_mask(members: Mapping[str, bytes], image: ImageFile) -> NDArray[np.uint8] | None:

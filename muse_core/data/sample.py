@@ -40,11 +40,20 @@ class Sample:
 
 @dataclass(frozen=True)
 class Skip:
-    """A sample that was passed over, and why. error: it is damaged, rather than filtered out on request."""
+    """A sample that was passed over, and why.
+
+    error: it is damaged, rather than filtered out on request. detail: what was seen in this one.
+    """
 
     reason: str
     key: str
     error: bool = True
+    detail: str = ""
+
+    @property
+    def example(self) -> str:
+        """The sample as an example of its reason."""
+        return f"{self.key}: {self.detail}" if self.detail else self.key
 
 
 @dataclass
@@ -66,7 +75,7 @@ class Skips:
         if isinstance(item, Skip):
             self.errors += item.error
             self.reasons[item.reason] += 1
-            self.examples.setdefault(item.reason, item.key)
+            self.examples.setdefault(item.reason, item.example)
         else:
             self.notes.update(item.notes)
 

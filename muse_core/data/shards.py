@@ -31,6 +31,7 @@ from muse_core.data.sample import Sample, Skip
 from muse_core.data.source import reader_of
 from muse_core.data.tars import read_tar
 from muse_core.errors import MuseError
+from muse_core.file_names import is_clutter
 from muse_core.home import expanded
 
 INDEX_NAME = "index.json"
@@ -301,10 +302,15 @@ def _matching(pattern: str, split: str) -> list[str]:
         return _at_address(pattern, split)
     path = expanded(pattern)
     if path.is_dir():
-        return [str(one) for one in sorted((path / split).glob("*.tar")) or sorted(path.glob("*.tar"))]
+        return _tars_in(path / split) or _tars_in(path)
     if glob.has_magic(pattern) and not is_here(pattern):
-        return [name for name in sorted(glob.glob(str(path), recursive=True)) if name.endswith(".tar")]
+        names = sorted(glob.glob(str(path), recursive=True))
+        return [name for name in names if name.endswith(".tar") and not is_clutter(Path(name).name)]
     return [str(path)]
+
+
+def _tars_in(folder: Path) -> list[str]:
+    return [str(one) for one in sorted(folder.glob("*.tar")) if not is_clutter(one.name)]
 
 
 def _at_address(pattern: str, split: str) -> list[str]:

@@ -111,7 +111,7 @@ def open_source(where: str, *, split: str = "train", size: int | None = None) ->
 
 def absolute(where: str) -> str:
     """Return a source as it is named from any folder; built-in scenes and addresses stay as typed."""
-    if is_here(where):
+    if is_here(where) and not _is_scenes(where):
         return str(expanded(where).absolute())
     here = os.getcwd()
     if _GRAMMAR.search(here):  # behind the name of such a folder a path would be read as something else
@@ -123,9 +123,14 @@ def _absolute(part: str) -> str:
     weight, space, rest = part.partition(" ")
     if _WEIGHT.fullmatch(weight) and rest.strip():
         return f"{weight}{space}{_absolute(rest)}"
-    if part == "demo" or part.startswith("demo:") or is_address(part):
+    if _is_scenes(part) or is_address(part):
         return part
     return "::".join(str(expanded(one).absolute()) for one in part.split("::"))
+
+
+def _is_scenes(where: str) -> bool:
+    """Return whether built-in scenes are meant, also where a folder has their name: ./demo is that folder."""
+    return where == "demo" or where.startswith("demo:")
 
 
 def _weighted(part: str) -> tuple[float, str]:
@@ -136,7 +141,7 @@ def _weighted(part: str) -> tuple[float, str]:
 
 
 def _open_one(where: str, split: str, size: int | None) -> Source:
-    if where != "demo" and not where.startswith("demo:"):
+    if not _is_scenes(where):
         from muse_core.data.shards import ShardSource
 
         return ShardSource(where, split=split)

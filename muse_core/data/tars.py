@@ -18,6 +18,8 @@ from webdataset.tariterators import base_plus_ext
 
 from muse_core.data.decode import RawSample
 from muse_core.data.sample import Skip
+from muse_core.file_names import is_clutter
+from muse_core.text_files import readable
 
 CUT_OFF = "cut off by the end of its shard"
 REPEATED = "key occurs again later in its shard"
@@ -144,9 +146,9 @@ class _Finder:
         self.ordered = True
 
     def take(self, info: tarfile.TarInfo) -> None:
-        if _META.match(info.name) or info.isdir():
+        if _META.match(info.name) or info.isdir() or is_clutter(info.name):
             return
-        name = info.name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace").removeprefix("./")
+        name = readable(info.name).removeprefix("./")
         key, suffix = base_plus_ext(name)
         if key is None or not info.isreg() or info.issparse():
             self.others += 1

@@ -25,6 +25,7 @@ from muse_core.files import write_atomically
 from muse_core.model.abilities import Aligns
 from muse_core.model.identity import checkpoint_of
 from muse_core.progress import Progress, Silent
+from muse_core.text_files import composed, lines_of, read_text_file
 
 _TEXTS_AT_ONCE = 512
 
@@ -223,10 +224,10 @@ def named_templates(which: str) -> tuple[str, ...]:
 
 def _lines(path: Path, what: str) -> tuple[str, ...]:
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise MuseError(f"no {what} could be read from {path}: {error}") from error
-    lines = tuple(line.strip() for line in text.splitlines() if line.strip())
+        text = read_text_file(path)
+    except (OSError, MuseError) as error:
+        raise MuseError(f"no {what} could be read from {path}: {error}", hint="one per line, in UTF-8") from error
+    lines = tuple(composed(line) for line in lines_of(text))
     if not lines:
         raise MuseError(f"{path} holds no {what}")
     return lines

@@ -14,10 +14,12 @@ from muse_core.data.decode import (
     RawSample,
     decode,
     open_image,
+    raw_label,
     read_caption,
     read_label,
     read_record,
 )
+from muse_core.data.labels import parse_label
 from muse_core.data.places import open_place
 from muse_core.data.sample import Sample, Skip
 from muse_core.data.shards import Shard
@@ -101,7 +103,7 @@ def _look_inside(stream: BinaryIO, name: str, look: Look, deep: bool) -> None:
         if isinstance(item, RawSample):
             _look_at_sample(item, look, deep)
         elif isinstance(item, Skip):
-            look.problems.note(item.reason, item.key)
+            look.problems.note(item.reason, item.example)
 
 
 def _look_at_sample(raw: RawSample, look: Look, deep: bool) -> None:
@@ -113,9 +115,9 @@ def _look_at_sample(raw: RawSample, look: Look, deep: bool) -> None:
         if deep:
             decoded = decode(raw)
             if not isinstance(decoded, Sample):
-                raise BadMemberError(decoded.reason)
+                raise BadMemberError(decoded.reason, decoded.detail)
     except BadMemberError as problem:
-        look.problems.note(str(problem), raw.key)
+        look.problems.note(str(problem), Skip(str(problem), raw.key, detail=problem.detail).example)
         return
     look.usable += 1
     look.sizes[width, height] += 1
@@ -127,6 +129,8 @@ def _look_at_sample(raw: RawSample, look: Look, deep: bool) -> None:
     if caption:
         look.words[len(caption.split())] += 1
         look.captions[_short(caption.encode())] += 1
+    if isinstance(parse_label(raw_label(raw.members, record)), str):
+        look.notes.note("label is the name of a class, which has no number here", raw.key)
     if label >= 0:
         look.labels[label] += 1
 

@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from muse_core.data.decode import RawSample, read_caption, read_label, read_record
+from muse_core.data.decode import BadMemberError, RawSample, read_caption, read_label, read_record
 from muse_core.data.sample import UNKNOWN_LABEL, Sample, Skip
 from muse_core.data.shards import find_shards, read_shard
 from muse_core.errors import MuseError
@@ -76,7 +76,7 @@ def _latents_of(raw: RawSample) -> LatentSample:
         size = (int(record["height"]), int(record["width"]))
         caption, label = read_caption(raw.members, record), read_label(raw.members, record)
         return LatentSample(record["key"], tensors["latents"], tensors.get("latents_flip"), size, caption, label)
-    except (KeyError, ValueError, SafetensorError) as error:
+    except (KeyError, ValueError, SafetensorError, BadMemberError) as error:
         raise MuseError(f"{raw.key} does not hold latents: {error}") from error
 
 

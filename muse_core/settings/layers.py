@@ -13,6 +13,8 @@ from muse_core.errors import ExitCode, MuseError
 from muse_core.settings.environment import read_environment
 from muse_core.settings.explain import explain
 from muse_core.settings.section import Path, fields, members
+from muse_core.text_files import RepeatedKeyError, read_text_file
+from muse_core.yaml_files import yaml_of
 
 S = TypeVar("S", bound=BaseModel)
 Preset = Mapping[str, Any] | Callable[[dict[str, Any]], Mapping[str, Any]]
@@ -67,11 +69,14 @@ def resolve(
         MuseError: the file cannot be read.
     """
     typed = {_path(key): value for key, value in (flags or {}).items() if value is not None}
-    typed |= dict(_read_set(text, model) for text in sets)
+    typed |= dict(_read_set(text, model, command) for text in sets)
     variables = read_environment(model, command, os.environ if environ is None else environ)
     layers = [
-        *([(str(file), flatten(read_settings_file(file)))] if file else []),
-        *((name, flatten({path: read_text(text, path, model)})) for path, (name, text) in variables.found.items()),
+        *([(str(file), flatten(read_settings_file(file, command)))] if file else []),
+        *(
+            (name, flatten({path: read_text(text, path, model, command)}))
+            for path, (name, text) in variables.found.items()
+        ),
         ("command line", flatten(typed)),
     ]
     if preset is not None:
@@ -125,16 +130,19 @@ def unflatten(flat: Flat) -> dict[str, Any]:
     return tree
 
 
-def read_settings_file(file: FilePath) -> dict[str, Any]:
+def read_settings_file(file: FilePath, command: str = "train") -> dict[str, Any]:
     """Read a yaml file of settings.
 
     Raises:
+        SettingsError: a key is given twice.
         MuseError: it is missing, is not yaml, or is not a table.
     """
     try:
-        document = yaml.safe_load(file.read_text(encoding="utf-8"))
+        document = yaml_of(read_text_file(file))
     except FileNotFoundError:
         raise MuseError(f"{file} does not exist", hint="muse config show train > settings.yaml") from None
+    except RepeatedKeyError as error:
+        raise SettingsError([f"{file}: {problem}" for problem in error.problems], command) from None
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:  # yaml's dates raise ValueError
         raise MuseError(f"{file} cannot be read as yaml: {error}") from None
     if document is not None and not isinstance(document, dict):
@@ -142,18 +150,25 @@ def read_settings_file(file: FilePath) -> dict[str, Any]:
     return document or {}
 
 
-def read_text(text: str, path: Path, model: type[BaseModel]) -> Any:
+def read_text(text: str, path: Path, model: type[BaseModel], command: str = "train") -> Any:
     """Read a value that was typed as text: as yaml, or literally where only that fits the setting.
 
     Yaml reads 007 as a number and no as false; a setting that holds text means what was typed.
+
+    Raises:
+        SettingsError: it gives a key twice, and is not text alone.
     """
     if _NO_NUMBER.fullmatch(text.strip()):
         return text.strip()
+    field = dict(fields(model)).get(path)
     try:
-        value = yaml.safe_load(text)
+        value = yaml_of(text)
+    except RepeatedKeyError as error:
+        if field is not None and _fits(text, field.annotation):
+            return text
+        raise SettingsError([f"{'.'.join(path)}: {problem}" for problem in error.problems], command) from None
     except (ValueError, RecursionError, yaml.YAMLError):  # yaml's dates raise ValueError
         return text
-    field = dict(fields(model)).get(path)
     if field is not None and isinstance(value, bool) and bool not in members(field.annotation):
         return text.strip()
     if field is None or isinstance(value, str) or _fits(value, field.annotation):
@@ -185,12 +200,12 @@ def _fits(value: object, annotation: Any) -> bool:
     return True
 
 
-def _read_set(text: str, model: type[BaseModel]) -> tuple[Path, Any]:
+def _read_set(text: str, model: type[BaseModel], command: str) -> tuple[Path, Any]:
     key, equals, value = text.partition("=")
     if not equals or not key.strip():
         raise MuseError(f"--set {text}: expected KEY=VALUE", hint="--set optim.lr=3e-4", exit_code=ExitCode.USAGE)
     path = _path(key)
-    return path, read_text(value, path, model)
+    return path, read_text(value, path, model, command)
 
 
 def _path(key: str) -> Path:

@@ -11,6 +11,8 @@ from pathlib import Path
 import yaml
 
 from muse_core.errors import MuseError
+from muse_core.text_files import json_of, read_text_file
+from muse_core.yaml_files import yaml_of
 
 Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 
@@ -136,9 +138,9 @@ def _document(path: Path, problems: list[str]) -> dict[str, Json]:
     if not path.is_file():
         return {}
     try:
-        text = path.read_text(encoding="utf-8")
-        content = yaml.safe_load(text) if path.suffix == ".yaml" else json.loads(text)
-    except (OSError, ValueError, yaml.YAMLError) as error:
+        text = read_text_file(path)
+        content = yaml_of(text) if path.suffix == ".yaml" else json_of(text)
+    except (OSError, ValueError, MuseError, yaml.YAMLError) as error:
         problems.append(f"{path.name} cannot be read: {' '.join(str(error).split())}")
         return {}
     if not isinstance(content, dict):

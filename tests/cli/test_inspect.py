@@ -114,15 +114,15 @@ def test_every_kind_of_damage_is_named_and_its_neighbours_are_counted_as_usable(
     good = picture()
     members = [(f"{n}.png", good) for n in range(3)] + [("3.jpg", b"this is text"), ("4.png", b"")]
     members += [("5.png", bomb(30_000, 30_000)), ("6.png", good), ("6.txt", b"caf\xe9")]
-    members += [("7.png", good), ("7.png", good), ("8.png", good), ("8.cls", b"dog"), ("9.txt", b"alone")]
+    members += [("7.png", good), ("7.png", good), ("8.png", good), ("8.cls", b"-5"), ("9.txt", b"alone")]
     tar(tmp_path / "a.tar", *members)
     assert problems(tmp_path) == {
         "image cannot be opened": 1,
         "image cannot be opened: it is empty": 1,
         "decompression bomb": 1,
-        "caption is not UTF-8": 1,
+        "caption is not UTF-8 (probably Latin-1)": 1,
         "key holds the same suffix twice": 1,
-        "label is not a whole number": 1,
+        "label is neither the index of a class nor a name": 1,
         "no image": 1,
     }
     assert first_of(tmp_path, "decompression bomb") == "a/5"

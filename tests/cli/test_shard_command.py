@@ -56,6 +56,7 @@ def test_every_option_reaches_what_it_is_for(muse: Muse) -> None:
     options = ["--per-shard", "1", "--shard-size", "1MiB", "--resize", "15", "--quality", "80", "--format", "webp"]
     options += ["--shuffle", "--seed", "3", "--verify", "--min-size", "20", "--max-ratio", "1.5", "--on-error", "skip"]
     options += ["--limit-errors", "5%", "--classes", "none", "--captions", "txt", "--split", "train=0.5,val=0.5"]
+    Path("images/cat/1.txt").write_text("a cat")
     settings = muse("shard", "images", "--workers", "1", "--json", *options).json["settings"]
     assert settings == {
         "captions": "txt",
@@ -138,6 +139,6 @@ def test_being_told_to_stop_says_how_to_go_on(
     assert not Path(".images-shards.partial").exists()
 
 
-def test_an_empty_split_is_a_warning(muse: Muse) -> None:
+def test_a_split_of_nothing_is_a_warning(muse: Muse) -> None:
     ended = muse("shard", "images", "--split", "train=1.0,val=0")
     assert (ended.code, "split val is empty" in ended.err) == (0, True)

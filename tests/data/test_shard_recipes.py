@@ -158,11 +158,14 @@ def test_captioned_pairs_are_taken_from_folders(recipe: str, tmp_path: Path) -> 
             "00000/000000001.jpg": JPEG,
             "00000/000000001.txt": "a pair",
             "00000/000000001.json": '{"caption": "a pair", "status": "success"}',
+            "00000/000000002.jpg": JPEG,
+            "00000/000000002.txt": "another",
             "00001/000010003.jpg": JPEG,
         },
     )
     report = made(recipe, source, split={"train": 0.5, "val": 0.5})
-    assert (report.count, report.classes, report.skipped) == (1, (), {"no caption": 1})
+    assert (report.count, report.classes, report.skipped) == (2, (), {"no caption": 1})
+    assert report.splits == {"train": 1, "val": 1}
 
 
 def test_damaged_tars_are_named_and_what_is_whole_in_them_is_kept(tmp_path: Path, make_tar: MakeTar) -> None:

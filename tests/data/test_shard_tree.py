@@ -164,10 +164,11 @@ def test_everything_that_cannot_be_stored_is_named_with_its_reason(tmp_path: Pat
         "colour.jpg": picture(),
         "colour.seg.png": mask(mode="RGB"),
         "word.jpg": picture(),
-        "word.cls": "seven",
+        "word.cls": "7.5",
         "notes.md": "x",
         "orphan.txt": "x",
         "._good.jpg": "resource fork",
+        ".hidden.jpg": picture(),
     }
     source = put(tmp_path / "in", files)
     (source / "dangling.jpg").symlink_to(source / "nowhere")
@@ -178,14 +179,14 @@ def test_everything_that_cannot_be_stored_is_named_with_its_reason(tmp_path: Pat
         "empty.png": "image is empty",
         "bomb.png": "decompression bomb",
         "moving.gif": "GIF pictures are only stored re-encoded (--format jpg or webp, or --resize)",
-        "latin.jpg": "caption is not UTF-8",
+        "latin.jpg": "caption is not UTF-8 (probably Latin-1)",
         "broken.jpg": "json cannot be parsed",
         "odd.jpg": "mask and image differ in size",
         "colour.jpg": "mask is not one byte per pixel",
-        "word.jpg": "label is not a whole number",
+        "word.jpg": "label is neither the index of a class nor a name",
         "notes.md": "not a picture by its name",
         "orphan.txt": "belongs to no picture",
-        "._good.jpg": "hidden",
+        ".hidden.jpg": "hidden",
         "dangling.jpg": "file cannot be read",
         "loop/": "link to a folder that contains it",
     }

@@ -194,7 +194,7 @@ def test_every_kind_of_damaged_member_costs_its_sample_only(make_tar: MakeTar) -
         "good": 2,
         "image cannot be decoded: it is empty": 1,
         "decompression bomb": 1,
-        "caption is not UTF-8": 1,
+        "caption is not UTF-8 (probably Latin-1)": 1,
     }
 
 

@@ -12,12 +12,14 @@ from tests.fuzz.pickles import pickles
 from tests.fuzz.pictures import captions, pictures
 from tests.fuzz.plugins import plugins
 from tests.fuzz.settings import settings
+from tests.fuzz.tables import tables
 from tests.fuzz.tars import tars
 
 KINDS = (
     Kind("pictures", 0.18, 30, pictures),
     Kind("odd pictures", 0.10, 20, odd_pictures),
     Kind("captions", 0.10, 30, captions),
+    Kind("tables", 0.08, 10, tables),
     Kind("tars", 0.18, 30, tars),
     Kind("settings", 0.20, 30, settings),
     Kind("checkpoints", 0.08, 10, checkpoints),

@@ -10,9 +10,9 @@ from muse_core.data.sharding.items import Item, Looked, Part, Planned
 from muse_core.data.sharding.members import (
     caption_of,
     check_mask,
-    label_of,
     members,
     opened,
+    own_label,
     part_bytes,
     record_of,
     suffix_for,
@@ -38,14 +38,16 @@ def look(item: Item, options: ShardOptions) -> Looked:
         caption = caption_of(item, options.captions, record)
         if options.recipe in ("cc12m", "blip3o") and not caption:
             return Looked(reason="no caption")
-        label_of(item)
+        label, bad_label = own_label(item, record)
         if MASK_SUFFIX in item.parts:
             check_mask(part_bytes(item.parts[MASK_SUFFIX]), image)
         if options.verify:
             _decode(item, suffix, options)
     except BadMemberError as problem:
         return Looked(reason=str(problem), error=True)
-    return Looked(suffix, _space(item, caption), notes=image.notes)
+    return Looked(
+        suffix, _space(item, caption), notes=image.notes, captioned=bool(caption), label=label, bad_label=bad_label
+    )
 
 
 def _header(part: Part, whole: bool) -> ImageFile:
@@ -68,7 +70,7 @@ def _shape_filter(options: ShardOptions) -> ShapeFilter:
 
 
 def _decode(item: Item, suffix: str, options: ShardOptions) -> None:
-    found = decode(RawSample(item.name, members(Planned(item, suffix), options)))
+    found = decode(RawSample(item.name, members(Planned(item, suffix, 0), options)))  # labels are looked at apart
     if isinstance(found, Skip):
         raise BadMemberError(found.reason)
 

@@ -39,8 +39,10 @@ class Left(NamedTuple):
 
 
 class Looked(NamedTuple):
-    """What a look at an item found. suffix: of its picture in the shard; bytes: what it will take there.
+    """What a look at an item found.
 
+    suffix: of its picture in the shard; bytes: what it will take there. captioned: whether it has a caption. label: its
+    own, beside the picture: an index, a name, or -1. bad_label: why that is none.
     notes: what reading the image leaves out, as `ImageFile.notes`.
     """
 
@@ -49,14 +51,17 @@ class Looked(NamedTuple):
     reason: str = ""
     error: bool = False
     notes: Sequence[str] = ()
+    captioned: bool = False
+    label: int | str = -1
+    bad_label: str = ""
 
 
 class Planned(NamedTuple):
-    """An item with its place in a shard. label: class index, -1 without."""
+    """An item with its place in a shard. label: class index, -1 for no class; None for what lies beside the picture."""
 
     item: Item
     suffix: str
-    label: int = -1
+    label: int | None = None
 
 
 def to_line(value: Item | Left | Planned) -> str:

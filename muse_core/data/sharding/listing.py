@@ -6,18 +6,40 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from muse_core.data.coverage import Coverage
+from muse_core.data.labels import in_order
 from muse_core.data.sharding.items import Item, Left
 from muse_core.data.sharding.options import ShardOptions
 from muse_core.data.sharding.places import Place
-from muse_core.data.sharding.tables import CAPTION_COLUMNS, CLASS_COLUMNS, Table
+from muse_core.data.sharding.tables import CAPTION_COLUMNS, CLASS_COLUMNS, Table, class_table
 from muse_core.data.sharding.tars import tars
-from muse_core.data.sharding.tree import MASK, Beside, tree
+from muse_core.data.sharding.tree import Beside, Masks, tree
 from muse_core.errors import MuseError
+from muse_core.file_names import MASK, is_clutter
+from muse_core.text_files import lines_of, text_in
 
 IMAGENET_ROOTS = ("", "ILSVRC/Data/CLS-LOC", "Data/CLS-LOC")
 IMAGENET_VAL_TABLE = "LOC_val_solution.csv"
 ADE_ROOTS = ("", "ADEChallengeData2016")
 ADE_SPLITS = {"training": "train", "validation": "val"}
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What was asked for beside images; it holds when all items have been listed."""
+
+    coverages: tuple[Coverage, ...] = ()
+    remarks: Callable[[], list[str]] = list
+
+    def judge(self) -> list[str]:
+        """Return what fits in part, in sentences.
+
+        Raises:
+            MuseError: something fits no image at all.
+        """
+        for coverage in self.coverages:
+            coverage.refuse_none()
+        return [*filter(None, (coverage.in_words() for coverage in self.coverages)), *self.remarks()]
 
 
 @dataclass
@@ -26,7 +48,7 @@ class Listing:
 
     order: label keys in the order of their indices; None when it is to be decided from the folders that were listed.
     names: of the classes, when they differ from the keys. numbers: labels are the indices themselves. splits: what the
-    source itself is divided into. more: further facts for index.json.
+    source itself is divided into. asked: to be judged when all items are listed. more: further facts for index.json.
     """
 
     items: Iterator[Item | Left]
@@ -34,6 +56,7 @@ class Listing:
     names: tuple[str, ...] = ()
     numbers: bool = False
     splits: tuple[str, ...] = ()
+    asked: Asked = field(default_factory=Asked)
     more: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -52,18 +75,24 @@ def _any_tree(place: Place, options: ShardOptions) -> Listing:
     captions, classes = options.table
     beside = Beside(
         txt=options.captions in ("auto", "txt"),
-        masks=Place(options.masks) if options.masks else None,
+        masks=Masks.of(options.masks) if options.masks else None,
         captions=Table(captions, CAPTION_COLUMNS) if captions else None,
-        classes=Table(classes, CLASS_COLUMNS) if classes else None,
+        classes=class_table(classes) if classes else None,
     )
-    if beside.masks is not None and not beside.masks.is_folder():
+    if beside.masks is not None and not beside.masks.place.is_folder():
         raise MuseError(f"{options.masks} is not a folder of masks")
     items = _then_unused(tree(place, beside), beside)
     if beside.classes is None:
-        return Listing(items, order=None if options.classes in ("auto", "folders") else ())
+        return Listing(items, order=None if options.classes in ("auto", "folders") else (), asked=_asked(beside))
     values = beside.classes.values() - {""}
     numbers = all(value.isdecimal() for value in values)
-    return Listing(items, order=() if numbers else tuple(sorted(values)), numbers=numbers)
+    return Listing(items, order=() if numbers else in_order(values), numbers=numbers, asked=_asked(beside))
+
+
+def _asked(beside: Beside) -> Asked:
+    tables = tuple(filter(None, (beside.captions, beside.classes)))
+    coverages = [one.coverage for one in (*tables, beside.masks) if one is not None]
+    return Asked(tuple(coverages), lambda: [words for words in (table.in_words() for table in tables) if words])
 
 
 def _then_unused(items: Iterator[Item | Left], beside: Beside) -> Iterator[Item | Left]:
@@ -142,7 +171,9 @@ def _ade20k(place: Place) -> Listing:
 
 
 def _ade_split(base: Place, folder: str, split: str) -> Iterator[Item | Left]:
-    for item in tree(base.folder(f"images/{folder}"), Beside(txt=False, masks=base.folder(f"annotations/{folder}"))):
+    annotations = f"annotations/{folder}"
+    masks = Masks(base.folder(annotations), annotations, Coverage(annotations))
+    for item in tree(base.folder(f"images/{folder}"), Beside(txt=False, masks=masks)):
         named = item._replace(name=f"{folder}/{item.name}")
         if isinstance(named, Left):
             yield named
@@ -156,14 +187,18 @@ def _ade_names(base: Place) -> list[str]:
     """What mask values 1, 2, ... mean, from objectInfo150.txt; value 0 is "other"."""
     if not base.exists("objectInfo150.txt"):
         return []
-    lines = base.read("objectInfo150.txt").decode("utf-8").splitlines()
+    lines = lines_of(text_in(base.read("objectInfo150.txt"), base.path("objectInfo150.txt")))
     return [line.split("\t")[4].strip() for line in lines[1:] if line.count("\t") >= 4]
 
 
 def _pairs(place: Place) -> Listing:
     """Pictures with captions: tars of them, or the same unpacked into folders."""
     folders = ["", *(entry.name for entry in place.entries() if entry.is_folder)]
-    has_tars = any(entry.name.endswith(".tar") for folder in folders for entry in place.entries(folder))
+    has_tars = any(
+        entry.name.lower().endswith(".tar") and not is_clutter(entry.name)
+        for folder in folders
+        for entry in place.entries(folder)
+    )
     if has_tars:
         return Listing(tars(place))
     return Listing(item._replace(label="") if isinstance(item, Item) else item for item in tree(place, Beside()))

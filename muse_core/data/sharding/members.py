@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from PIL import Image
 
-from muse_core.data.decode import MASK_SUFFIX, BadMemberError
+from muse_core.data.decode import (
+    JSON_CAPTIONS,
+    MASK_SUFFIX,
+    BadMemberError,
+    parse_caption,
+    parse_record,
+    raw_label,
+)
+from muse_core.data.labels import BadLabelError, parse_label
+from muse_core.data.sample import UNKNOWN_LABEL
 from muse_core.data.sharding.items import Item, Part, Planned
 from muse_core.data.sharding.options import ShardOptions
 from muse_core.data.sharding.places import read_range
@@ -58,13 +66,7 @@ def record_of(item: Item) -> tuple[bytes, dict[str, Any]] | None:
     if "json" not in item.parts:
         return None
     content = part_bytes(item.parts["json"])
-    try:
-        record = json.loads(content)
-    except ValueError as problem:
-        raise BadMemberError("json cannot be parsed") from problem
-    if not isinstance(record, dict):
-        raise BadMemberError("json is not an object")
-    return content, record
+    return content, parse_record(content)
 
 
 def caption_of(item: Item, captions: str, record: Mapping[str, Any]) -> str:
@@ -77,33 +79,46 @@ def caption_of(item: Item, captions: str, record: Mapping[str, Any]) -> str:
     if item.text or kind in ("none", "csv"):
         return item.text
     if kind in ("auto", "txt") and "txt" in item.parts:
-        try:
-            text = part_bytes(item.parts["txt"]).decode("utf-8-sig").strip()
-        except UnicodeDecodeError as problem:
-            raise BadMemberError("caption is not UTF-8") from problem
+        text = parse_caption(part_bytes(item.parts["txt"]))
         if text:
             return text
-    for field in {"auto": ("caption", "text"), "json": (name,)}.get(kind, ()):
+    for field in {"auto": JSON_CAPTIONS, "json": (name,)}.get(kind, ()):
         value = record.get(field)
         if isinstance(value, str) and value.strip():
-            return _checked(value.strip())
+            return parse_caption(value)
         if kind == "json" and value is not None and not isinstance(value, str):
             raise BadMemberError(f"json's {field} is not text")
     return ""
 
 
-def label_of(item: Item) -> int | None:
-    """The number in the .cls beside a picture.
+def without_caption(item: Item) -> str:
+    """Say what there is in place of a caption that was asked for."""
+    record = record_of(item)
+    fields = f"a json with {', '.join(sorted(record[1])[:8]) or 'no field'}" if record else "no json"
+    return f"{item.name} has {'a' if 'txt' in item.parts else 'no'} txt and {fields}"
+
+
+def own_label(item: Item, record: Mapping[str, Any]) -> tuple[int | str, str]:
+    """The label beside a picture, in .cls or in json's label as readers look for it, and what is wrong with it.
 
     Raises:
-        BadMemberError: it is not a whole number.
+        BadMemberError: the file cannot be read.
     """
-    if "cls" not in item.parts:
-        return None
+    beside = {"cls": part_bytes(item.parts["cls"])} if "cls" in item.parts else {}
     try:
-        return int(part_bytes(item.parts["cls"]))
-    except ValueError as problem:
-        raise BadMemberError("label is not a whole number") from problem
+        return parse_label(raw_label(beside, record)), ""
+    except BadLabelError as problem:
+        return UNKNOWN_LABEL, str(problem)
+
+
+def _class_member(planned: Planned) -> int | None:
+    """What is stored as .cls, None for nothing: what was decided of all items, or the number beside the picture."""
+    if planned.label is not None or "cls" not in planned.item.parts:
+        return planned.label
+    label, bad = own_label(planned.item, {})
+    if bad:
+        raise BadMemberError(bad)
+    return UNKNOWN_LABEL if isinstance(label, str) else label
 
 
 def members(planned: Planned, options: ShardOptions) -> dict[str, bytes]:
@@ -126,7 +141,7 @@ def members(planned: Planned, options: ShardOptions) -> dict[str, bytes]:
     caption = caption_of(item, options.captions, record[1] if record else {})
     if caption:
         stored["txt"] = caption.encode()
-    label = planned.label if planned.label >= 0 else label_of(item)
+    label = _class_member(planned)
     if label is not None:
         stored["cls"] = str(label).encode()
     return stored
@@ -198,14 +213,6 @@ def check_mask(content: bytes, image: ImageFile) -> None:
     if mask.mode not in ("L", "P"):
         raise BadMemberError("mask is not one byte per pixel")
     image.refuse_mask(mask.stored_size)
-
-
-def _checked(text: str) -> str:
-    try:
-        text.encode()
-    except UnicodeEncodeError as problem:  # half of a surrogate pair, which JSON can spell
-        raise BadMemberError("caption is not UTF-8") from problem
-    return text
 
 
 def _resized(size: tuple[int, int], options: ShardOptions) -> tuple[int, int]:

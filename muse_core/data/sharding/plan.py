@@ -47,7 +47,7 @@ def shards(samples: Iterable[tuple[str, Planned, int]], per_shard: int, shard_by
     """
     open_shards: dict[str, ShardPlan] = {}
     for split, planned, size in samples:
-        size += space_for(20) if planned.label >= 0 else 0
+        size += space_for(20) if planned.label is not None else 0
         shard = open_shards.get(split)
         if shard is not None and (len(shard.lines) >= per_shard or shard.bytes + size > shard_bytes):
             yield shard

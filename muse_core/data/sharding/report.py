@@ -28,7 +28,8 @@ class Sharded:
     out: where. shards: every tar with its path inside `out`. fields: how many samples carry each suffix.
     splits: samples of each split, empty without splits. skipped: what was left out, by reason. errors: how many of
     these were damaged. planned: nothing was written, this is what would have been; sizes are then estimates, and
-    sums and fields are missing. notes: how many images are read without something that they hold, by note.
+    sums and fields are missing. notes: how many images are read without something that they hold, by note. coverage:
+    what was asked for and fits in part, in sentences.
     """
 
     out: str
@@ -42,6 +43,7 @@ class Sharded:
     more: Mapping[str, Any] = field(default_factory=dict)
     planned: bool = False
     notes: Mapping[str, int] = field(default_factory=dict)
+    coverage: tuple[str, ...] = ()
 
     @property
     def count(self) -> int:
@@ -61,7 +63,13 @@ class Sharded:
             for one in self.shards
             if one.name.startswith(prefix)
         ]
-        whole = {"skipped": dict(self.skipped), "field_counts": dict(self.fields), "splits": dict(self.splits)}
+        whole: dict[str, Any] = {
+            "skipped": dict(self.skipped),
+            "field_counts": dict(self.fields),
+            "splits": dict(self.splits),
+        }
+        if self.coverage:
+            whole["coverage"] = list(self.coverage)
         more = {**self.more, **({} if split else whole)}
         return index_document(shards, self.fields, self.classes, self.settings, more)
 

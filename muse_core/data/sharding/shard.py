@@ -23,6 +23,7 @@ from muse_core.data.sharding.attempt import (
     refuse_other_settings,
     settings_of,
 )
+from muse_core.data.sharding.damage import Damage, refuse_nothing_left
 from muse_core.data.sharding.options import ShardOptions
 from muse_core.data.sharding.places import Place
 from muse_core.data.sharding.report import INDEX_NAME, SKIPPED_NAME, Sharded, ShardEntry
@@ -158,8 +159,20 @@ class _Team:
         planned = self._planned(listed)
         if planned is None:
             return None
-        records = self._write(planned)
-        return _finish(self.task, self.target, listed, planned, records, overwrite) if records is not None else None
+        try:
+            records = self._write(listed["items"], planned)
+            if records is None:
+                return None
+            refuse_nothing_left(self.task.source, listed["items"], planned, records, self.task.options)
+        except MuseError as problem:
+            if problem.exit_code != ExitCode.STOPPED and not Place(self.task.out).is_local:
+                for shard in planned["shards"]:  # what is not here is not hidden until all is there
+                    Place(self.task.out).remove(shard["name"])
+            raise
+        for record in records:
+            if not record["count"]:  # readers would take a tar without samples for a damaged one
+                Place(self.task.out).remove(record["name"])
+        return _finish(self.task, self.target, listed, planned, records, overwrite)
 
     def _listed(self) -> dict[str, Any] | None:
         if self.rank.index:
@@ -197,13 +210,16 @@ class _Team:
         work.write(PLANNED, json.dumps(planned))
         return planned
 
-    def _write(self, planned: dict[str, Any]) -> list[dict[str, Any]] | None:
-        shards = planned["shards"]
+    def _write(self, items: int, planned: dict[str, Any]) -> list[dict[str, Any]] | None:
+        shards, damage = planned["shards"], Damage.of(planned)
         mine = self.rank.share(shards)
         work = Place(self.task.work)
         with self.progress.track("writing", sum(one["count"] for one in mine)) as tracker:
             for record in spread(partial(write_shard, self.task, planned["width"]), mine, self.workers):
                 tracker.advance(record["count"])
+                if self.rank.count == 1:  # else others write on, and the first one judges when all is there
+                    damage.note_late(record)
+                    damage.refuse_much(items, self.task.options)
         self.progress.say(f"{len(mine)} of {len(shards)} shards written") if self.rank.count > 1 else None
         if self.rank.index:
             return None
@@ -287,7 +303,7 @@ def _report(
     fields: Counter[str] = Counter()
     skipped: Counter[str] = Counter(planned["skipped"])
     counts = {split: 0 for split in planned["counts"] if split}
-    errors = planned["errors"]
+    errors = sum(planned["damaged"].values())
     for record in records:
         fields.update(record["fields"])
         skipped.update(reason for _, reason in record["skipped"])
@@ -296,9 +312,12 @@ def _report(
             counts[record["split"]] += record["count"]
     return Sharded(
         out=target.out,
-        shards=tuple(ShardEntry(one["name"], one["count"], one["bytes"], one["sha256"]) for one in records),
+        shards=tuple(
+            ShardEntry(one["name"], one["count"], one["bytes"], one["sha256"]) for one in records if one["count"]
+        ),
         fields=dict(sorted(fields.items())),
-        classes=tuple(listed["names"]),
+        classes=tuple(planned["classes"]),
+        coverage=tuple(planned["coverage"]),
         splits=counts,
         skipped=dict(sorted(skipped.items())),
         errors=errors,
@@ -321,6 +340,7 @@ def _finished(out: Place, shown: str, settings: Mapping[str, Any]) -> Sharded:
         skipped=index["skipped"],
         errors=0,
         settings=index["settings"],
+        coverage=tuple(index.get("coverage", ())),
     )
 
 

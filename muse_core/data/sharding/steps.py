@@ -12,11 +12,15 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, BinaryIO, cast
 
+from muse_core.data.coverage import Coverage
 from muse_core.data.decode import BadMemberError
+from muse_core.data.labels import BadLabelError, in_order
 from muse_core.data.sharding.check import look
+from muse_core.data.sharding.classes import Numbering, words_as_classes
+from muse_core.data.sharding.damage import Damage, refuse_empty_splits
 from muse_core.data.sharding.items import Item, Left, Looked, Planned, listed_from, planned_from, to_line
 from muse_core.data.sharding.listing import open_listing
-from muse_core.data.sharding.members import members
+from muse_core.data.sharding.members import members, without_caption
 from muse_core.data.sharding.options import ShardOptions
 from muse_core.data.sharding.places import Place
 from muse_core.data.sharding.plan import ShardPlan, shards, shuffled, split_of
@@ -36,8 +40,7 @@ from muse_core.errors import MuseError
 CHUNK = 1000
 """Items that are checked together."""
 
-FEW = 10
-"""So many damaged files are never too many: one in twenty snapshots is no reason to refuse the other nineteen."""
+LOOK_LIKE_SPLITS = frozenset({"train", "training", "val", "valid", "validation", "test", "testing"})
 
 LISTED, PLANNED = "listed.json", "planned.json"
 
@@ -70,8 +73,12 @@ def list_source(task: Task, told: Callable[[int], None]) -> dict[str, Any]:
         work.write(f"listing/{chunks:06d}.jsonl", "".join(map(to_line, chunk)))
         chunks += 1
         told(len(chunk))
+    coverage = listing.asked.judge() if seen.items else []
     order = listing.order if listing.order is not None else seen.folders(task.options.classes)
+    if order and LOOK_LIKE_SPLITS.issuperset(name.lower() for name in order):
+        coverage.append(f"the classes are {', '.join(order)}, which look like splits; muse shard each of these folders")
     return {
+        "coverage": coverage,
         "chunks": chunks,
         "items": seen.items,
         "fingerprint": digest.hexdigest(),
@@ -101,7 +108,12 @@ class _Seen:
 
     def folders(self, classes: str) -> tuple[str, ...]:
         likely = self._one_deep and len(self._labels) > 1 and not self._captions
-        return tuple(sorted(self._labels - {""})) if classes == "folders" or likely else ()
+        if classes != "folders" and not likely:
+            return ()
+        try:
+            return in_order(self._labels - {""})
+        except BadLabelError as problem:
+            raise MuseError(f"folders {problem}", hint="rename one of them, or --classes none") from None
 
 
 def check_chunk(task: Task, number: int) -> int:
@@ -131,28 +143,37 @@ def plan(task: Task, listed: dict[str, Any]) -> dict[str, Any]:
     """
     work, options = Place(task.work), task.options
     planned: list[dict[str, Any]] = []
+    numbering = _numbering(task, listed)
+    captions = Coverage(f"--captions {options.captions}")
     with work.writing("skipped.csv") as stream:
         leaving = _Leaving(stream)
         notes: Counter[str] = Counter()
-        samples = _samples(task, listed, leaving, notes)
+        samples = _samples(task, listed, numbering, captions, leaving, notes)
         ordered = shuffled(samples, options.seed) if options.shuffle else samples
         for number, shard in enumerate(shards(ordered, options.per_shard, options.shard_bytes)):
             work.write(f"plan/{number:06d}.jsonl", "".join(shard.lines))
             planned.append(_described(number, shard))
-    leaving.refuse(listed["items"], options)
+    if leaving.damage.first:
+        _stop_if_asked(leaving.damage.first, options)
+    leaving.damage.refuse_much(listed["items"], options)
     if not planned:
         raise MuseError(f"no pictures to store in {task.source}{leaving.in_words()}", hint=leaving.hint())
+    captions.refuse_none()
     planned.sort(key=lambda one: str(one["name"]))
     counts = Counter({split: 0 for split in [*(options.split or {}), *listed["splits"]]})
     for one in planned:
         counts[one["split"]] += one["count"]
+    refuse_empty_splits(counts, options)
     return {
+        "coverage": [*listed["coverage"], *filter(None, [captions.in_words()])],
+        "classes": list(listed["names"] or numbering.names),
         "shards": planned,
         "counts": counts,
         "width": max(5, *(len(str(count - 1)) for count in counts.values() if count)),
         "skipped": leaving.reasons,
-        "errors": leaving.damaged.total(),
         "notes": notes,
+        "damaged": leaving.damage.reasons,
+        "first_damaged": leaving.damage.first,
     }
 
 
@@ -213,27 +234,48 @@ def csv_row(*values: str) -> bytes:
     return stream.getvalue().encode("utf-8", "surrogateescape")
 
 
-def _samples(
-    task: Task, listed: dict[str, Any], leave: Callable[[Left], None], notes: Counter[str]
-) -> Iterator[tuple[str, Planned, int]]:
-    work, options = Place(task.work), task.options
-    index = {key: number for number, key in enumerate(listed["order"])}
+def _checked(work: Place, listed: dict[str, Any]) -> Iterator[tuple[Item, Looked] | Left]:
+    """Everything that was listed, images with what the look at them found."""
     for number in range(listed["chunks"]):
         looked = iter([Looked(*one) for one in json.loads(work.read(f"checked/{number:06d}.json"))])
         for entry in _chunk(work, number):
-            if isinstance(entry, Left):
-                leave(entry)
-                continue
-            found = next(looked)
-            if not found.reason and options.classes == "folders" and not entry.label:
-                found = Looked(reason="lies in no class folder", error=True)
-            if found.reason:
-                leave(Left(entry.name, found.reason, found.error))
-                continue
-            label = int(entry.label) if listed["numbers"] and entry.label else index.get(entry.label, -1)
-            notes.update(found.notes)
-            split = entry.split or (split_of(entry.name, options.split) if options.split else "")
-            yield split, Planned(entry, found.suffix, label), found.bytes
+            yield entry if isinstance(entry, Left) else (entry, next(looked))
+
+
+def _numbering(task: Task, listed: dict[str, Any]) -> Numbering:
+    options = task.options
+    if listed["order"] or listed["numbers"] or options.classes != "auto" or options.recipe:
+        return Numbering.of(listed["order"], listed["numbers"])
+    found = (one for one in _checked(Place(task.work), listed) if not isinstance(one, Left))
+    return Numbering.of(words_as_classes((item, looked) for item, looked in found if not looked.reason))
+
+
+def _samples(
+    task: Task,
+    listed: dict[str, Any],
+    numbering: Numbering,
+    captions: Coverage,
+    leave: Callable[[Left], None],
+    notes: Counter[str],
+) -> Iterator[tuple[str, Planned, int]]:
+    options = task.options
+    asked = options.captions.partition(":")[0] in ("txt", "json")
+    for found in _checked(Place(task.work), listed):
+        if isinstance(found, Left):
+            leave(found)
+            continue
+        item, looked = found
+        label, bad = numbering.label(item, looked)
+        if not looked.reason and options.classes == "folders" and not item.label:
+            bad = "lies in no class folder"
+        if looked.reason or bad:
+            leave(Left(item.name, looked.reason or bad, looked.error if looked.reason else True))
+            continue
+        if asked:
+            captions.note(looked.captioned, "" if looked.captioned or captions.needs else without_caption(item))
+        notes.update(looked.notes)
+        split = item.split or (split_of(item.name, options.split) if options.split else "")
+        yield split, Planned(item, looked.suffix, label), looked.bytes
 
 
 class _Leaving:
@@ -242,8 +284,7 @@ class _Leaving:
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
         self.reasons: Counter[str] = Counter()
-        self.damaged: Counter[str] = Counter()
-        self._first: Left | None = None
+        self.damage = Damage()
         self._tars = False
 
     def __call__(self, left: Left) -> None:
@@ -251,22 +292,7 @@ class _Leaving:
         self.reasons[left.reason] += 1
         self._tars |= left.name.endswith(".tar")
         if left.error:
-            self.damaged[left.reason] += 1
-            self._first = self._first or left
-
-    def refuse(self, items: int, options: ShardOptions) -> None:
-        """Stop when anything is damaged, or too much of it, as the options say."""
-        if self._first is None:
-            return
-        _stop_if_asked(self._first, options)
-        count = self.damaged.total()
-        if count > max(FEW, options.limit_errors * items):
-            found = "; ".join(f"{number} x {reason}" for reason, number in self.damaged.most_common(5))
-            raise MuseError(
-                f"{count} of {items} pictures are damaged, more than the allowed {options.limit_errors:.1%}: {found} "
-                f"(first: {self._first.name})",
-                hint=f"--limit-errors {-(-100 * count // max(1, items))}%",
-            )
+            self.damage.note(left)
 
     def in_words(self) -> str:
         """Say why things were left out, most frequent first."""

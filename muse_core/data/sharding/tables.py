@@ -1,14 +1,19 @@
-"""Captions or classes from a csv: one row per picture."""
+"""Captions or classes from a csv or tsv: one row per picture."""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import PurePosixPath
 
+from muse_core.data.coverage import Coverage
+from muse_core.data.labels import BadLabelError, parse_label
+from muse_core.data.sample import UNKNOWN_LABEL
 from muse_core.data.sharding.places import read_range
 from muse_core.errors import MuseError
+from muse_core.file_names import is_picture
+from muse_core.text_files import composed, text_in
 
 FILE_COLUMNS = (
     "file_name",
@@ -26,6 +31,9 @@ FILE_COLUMNS = (
 CAPTION_COLUMNS = ("caption", "captions", "text", "title", "description")
 CLASS_COLUMNS = ("class", "label", "classes", "category", "target", "cls", "predictionstring")
 
+Row = tuple[int, list[str]]
+"""The number of a row, of which the header is the first, and its fields."""
+
 
 class Table:
     """Rows of a csv or tsv, found by a picture's path, by its name, or by either without suffix.
@@ -33,26 +41,39 @@ class Table:
     Args:
         path: the file, or its address.
         columns: what the column with the values may be called.
+        read: what a value means; a `BadLabelError` of it is refused with its row.
 
     Raises:
-        MuseError: it cannot be read, has no such column, or says two things of one picture.
+        MuseError: it cannot be read, has no such column or no value, or says two things of one picture.
     """
 
-    def __init__(self, path: str, columns: Sequence[str]) -> None:
-        self.path = path
+    def __init__(self, path: str, columns: Sequence[str], read: Callable[[str], str] = str.strip) -> None:
+        self.path, self.name = path, path.rpartition("/")[2]
+        self.coverage = Coverage(f"{self.name}")
         self._rows: dict[str, str] = {}
         self._used: set[str] = set()
-        for file, value in _rows(path, columns):
-            if self._rows.setdefault(file, value) != value:
-                raise MuseError(f"{path} says both {self._rows[file]!r} and {value!r} of {file}")
+        self._several: dict[str, None] = {}
+        for number, file, value in _pairs(path, columns):
+            try:
+                meant = read(value)
+            except BadLabelError as problem:
+                raise MuseError(f"{path}, row {number}: {problem}: {value[:40]!r}") from None
+            if self._rows.setdefault(file, meant) != meant:
+                raise MuseError(f"{path}, row {number}: says both {self._rows[file]!r} and {meant!r} of {file}")
+        if not any(self._rows.values()):
+            raise MuseError(f"{path} says nothing of any picture: its column of values is empty")
 
     def value(self, path: str) -> str:
         """Return what the table says of a picture, "" when nothing."""
-        whole = PurePosixPath(path)
-        for key in (path, str(whole.with_suffix("")), whole.name, whole.stem):
+        whole = PurePosixPath(_as_compared(path))
+        for key in (str(whole), str(whole.with_suffix("")), whole.name, whole.stem):
             if key in self._rows:
+                if key in self._used:
+                    self._several.setdefault(key)
                 self._used.add(key)
+                self.coverage.note(True)
                 return self._rows[key]
+        self.coverage.note(False, f"no row for {path}; its first row is for {next(iter(self._rows))}")
         return ""
 
     def values(self) -> set[str]:
@@ -63,25 +84,121 @@ class Table:
         """Return the pictures it speaks of that nobody asked for."""
         return sorted(self._rows.keys() - self._used)
 
+    def in_words(self) -> str:
+        """Say which rows were taken for more than one picture, "" when none was."""
+        count = len(self._several)
+        return (
+            f"{self.name}: {count:,} rows fit several images each (first: {next(iter(self._several))})" if count else ""
+        )
 
-def _rows(path: str, columns: Sequence[str]) -> Iterator[tuple[str, str]]:
-    try:
-        text = read_range(path).decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise MuseError(f"{path} cannot be read as a table: {error}") from None
-    reader = csv.reader(io.StringIO(text), delimiter="\t" if path.endswith(".tsv") else ",")
-    header = [name.strip().lower() for name in next(reader, [])]
+
+def class_table(path: str) -> Table:
+    """Read a table of classes, in which numbers are spelled in one way and unknown classes are blank.
+
+    Raises:
+        MuseError: as `Table`, or a value is no label.
+    """
+    return Table(path, CLASS_COLUMNS, _label)
+
+
+def _label(value: str) -> str:
+    label = parse_label(value)
+    return "" if label == UNKNOWN_LABEL else str(label)
+
+
+def _as_compared(file: str) -> str:
+    return composed(file.strip().replace("\\", "/").removeprefix("./"))
+
+
+def _pairs(path: str, columns: Sequence[str]) -> Iterator[tuple[int, str, str]]:
+    rows = _rows(path, columns)
+    header = [name.strip().lower() for name in next(rows, (1, []))[1]]
     file, value = _column(header, FILE_COLUMNS), _column(header, columns)
     if file is None or value is None:
         raise MuseError(
             f"{path} needs a column with pictures ({', '.join(FILE_COLUMNS[:4])}, ...) and one with values "
             f"({', '.join(columns[:3])}, ...); it has {', '.join(header) or 'none'}"
         )
-    for number, row in enumerate(reader, start=2):
+    for number, row in rows:
         if row and len(row) != len(header):
             raise MuseError(f"{path}, row {number}: {len(row)} columns where the header has {len(header)}")
         if row:
-            yield row[file].strip().removeprefix("./"), row[value].strip()
+            yield number, _as_compared(row[file]), row[value].strip()
+
+
+def _rows(path: str, columns: Sequence[str]) -> Iterator[Row]:
+    text = _text(path)
+    delimiter = _delimiter(path, text, columns)
+    lines = text.split("\n")
+    width = lines[0].count(delimiter)
+    if delimiter == "\t" and all(line.count("\t") == width for line in lines if line):
+        # A line is a row here, so that a mark that opens and does not close takes no other row with it.
+        return ((number, _plain(line)) for number, line in enumerate(lines, start=1))
+    return _quoted(path, text, delimiter)
+
+
+def _text(path: str) -> str:
+    try:
+        text = text_in(read_range(path), path)
+    except OSError as error:
+        raise MuseError(f"{path} cannot be read as a table: {error.strerror or error}") from None
+    if "\0" in text:
+        raise MuseError(f"{path}, line {text[: text.index(chr(0))].count(chr(10)) + 1}: holds a byte that is zero")
+    return text
+
+
+def _delimiter(path: str, text: str, columns: Sequence[str]) -> str:
+    """Return what parts the columns: a tab in a tsv, else the first of comma, semicolon and tab that makes a header."""
+    header = text.partition("\n")[0]
+    for delimiter in "\t" if path.lower().endswith(".tsv") else ",;\t":
+        names = [name.strip().strip('"').lower() for name in header.split(delimiter)]
+        if _column(names, FILE_COLUMNS) is not None and _column(names, columns) is not None:
+            return delimiter
+    return "\t" if path.lower().endswith(".tsv") else ","
+
+
+def _plain(line: str) -> list[str]:
+    """Split a line of a tsv; a field is unquoted only where its quotes are whole."""
+    return [_unquoted(field) for field in line.split("\t")] if line else []
+
+
+def _unquoted(field: str) -> str:
+    inner = field[1:-1].replace('""', "")
+    whole = len(field) > 1 and field[0] == field[-1] == '"' and '"' not in inner
+    return field[1:-1].replace('""', '"') if whole else field
+
+
+def _quoted(path: str, text: str, delimiter: str) -> Iterator[Row]:
+    """Rows in which a quoted field may run over several lines, as csv has them."""
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    number, lines, width = 0, text.split("\n"), 0
+    while True:
+        number, begins = number + 1, reader.line_num
+        try:
+            row = next(reader, None)
+        except csv.Error as error:
+            why = "a quotation mark opens and is never closed" if "end of data" in str(error) else str(error)
+            raise MuseError(f"{path}, row {number}: {why}", hint=_HINT) from None
+        if row is None:
+            return
+        width = width or len(row)
+        if _swallowed(lines[begins + 1 : reader.line_num], delimiter, width):
+            raise MuseError(
+                f"{path}, row {number}: a quotation mark opens, and rows follow before it closes", hint=_HINT
+            )
+        yield number, row
+
+
+_HINT = 'in a quoted value, a quotation mark is written twice: "a ""big"" cat"'
+
+
+def _swallowed(lines: Sequence[str], delimiter: str, width: int) -> bool:
+    """Say whether lines inside a quoted field look like rows of their own: a file of pictures, and as many columns."""
+    for line in lines:
+        fields = line.split(delimiter)
+        if len(fields) == width and any(is_picture(field.strip().strip('"')) for field in fields):
+            return True
+    return False
 
 
 def _column(header: list[str], names: Sequence[str]) -> int | None:

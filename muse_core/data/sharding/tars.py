@@ -10,7 +10,7 @@ from webdataset.tariterators import base_plus_ext
 
 from muse_core.data.sharding.items import Item, Left, Part
 from muse_core.data.sharding.places import Place, open_file
-from muse_core.data.sharding.tree import MASK, is_picture
+from muse_core.file_names import MASK, is_clutter, is_picture
 
 STORED = {"txt": "txt", "text": "txt", "caption": "txt", "json": "json", "cls": "cls", MASK: MASK}
 Member = tuple[str, Part]
@@ -19,10 +19,12 @@ Member = tuple[str, Part]
 def tars(place: Place, folder: str = "") -> Iterator[Item | Left]:
     """Every sample of every tar under a folder, in the order of names and within a tar as it lies there."""
     for entry in place.entries(folder):
+        if is_clutter(entry.name):
+            continue
         path = f"{folder}/{entry.name}" if folder else entry.name
         if entry.is_folder and not entry.name.startswith("."):
             yield from tars(place, path)
-        elif not entry.is_folder and entry.name.endswith(".tar"):
+        elif not entry.is_folder and entry.name.lower().endswith(".tar"):
             yield from samples(place, path, entry.size)
         elif not entry.is_folder:
             yield Left(path, "not a tar")
@@ -61,7 +63,7 @@ def _members(path: str, ends: Ends) -> Iterator[Member]:
             for member in tar:
                 tar.members = []  # type: ignore[attr-defined]  # it would remember each of them
                 ends.at = member.offset_data + member.size + -member.size % tarfile.BLOCKSIZE
-                if member.isreg():
+                if member.isreg() and not is_clutter(member.name):
                     yield member.name, Part(path, member.size, member.offset_data)
     except (tarfile.TarError, OSError, EOFError) as problem:
         ends.problem = str(problem) or type(problem).__name__
@@ -79,4 +81,6 @@ def _sample(name: str, members: list[Member]) -> Iterator[Item | Left]:
             return
         else:
             parts[kind] = part
-    yield Item(name, parts) if "image" in parts else Left(name, "no image", error=True)
+    cut = any("." in base_plus_ext(member)[1] for member, _ in members)
+    reason = "no image (names are cut at the first dot)" if cut else "no image"
+    yield Item(name, parts) if "image" in parts else Left(name, reason, error=True)

@@ -2,17 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 
+from muse_core.data.coverage import Coverage
 from muse_core.data.sharding.items import Item, Left, Part
 from muse_core.data.sharding.places import Entry, Place
 from muse_core.data.sharding.tables import Table
-from muse_core.image_files import SUFFIXES
+from muse_core.file_names import MASK, is_clutter, is_picture, stem_of
+from muse_core.text_files import composed, readable
 
-PICTURES = frozenset(SUFFIXES)
-MASK = "seg.png"
 SIDECARS = ("txt", "json", "cls", MASK)
+NO_PICTURE_OF_MASK = "mask of no picture"
+
+Files = dict[tuple[str, str], Entry]
+"""Files of one folder by stem and suffix, as they are compared: stems composed, suffixes in lower case."""
+
+
+@dataclass(frozen=True)
+class Masks:
+    """A folder of masks that has the layout of the pictures' folder. name: as it was typed."""
+
+    place: Place
+    name: str
+    coverage: Coverage
+
+    @staticmethod
+    def of(name: str) -> Masks:
+        """Return the folder of a path or address."""
+        return Masks(Place(name), name, Coverage(f"--masks {name}"))
+
+    @property
+    def last_name(self) -> str:
+        """The name of the folder, wherever it lies."""
+        return self.place.root.rpartition("/")[2]
+
+    def inside(self, folder: str) -> list[Entry]:
+        """List one folder of masks, nothing where there is none."""
+        listed = self.place.entries(folder) if self.place.is_folder(folder) else []
+        return [entry for entry in listed if not is_clutter(entry.name)]
 
 
 @dataclass(frozen=True)
@@ -20,9 +48,21 @@ class Beside:
     """What is looked for beside a picture. txt: whether NAME.txt is a caption."""
 
     txt: bool = True
-    masks: Place | None = None
+    masks: Masks | None = None
     captions: Table | None = None
     classes: Table | None = None
+
+
+@dataclass(frozen=True)
+class _Folder:
+    """What one folder, and that of its masks, hold."""
+
+    path: str
+    sidecars: Files = field(default_factory=dict)
+    masks: Files = field(default_factory=dict)
+
+    def of(self, name: str) -> str:
+        return f"{self.path}/{name}" if self.path else name
 
 
 def tree(place: Place, beside: Beside, folder: str = "", above: tuple[str, ...] = ()) -> Iterator[Item | Left]:
@@ -35,62 +75,85 @@ def tree(place: Place, beside: Beside, folder: str = "", above: tuple[str, ...] 
         yield Left(f"{folder}/", "link to a folder that contains it")
         return
     try:
-        entries = place.entries(folder)
+        entries = [entry for entry in place.entries(folder) if not is_clutter(entry.name)]
     except OSError as problem:
         yield Left(f"{folder}/", f"folder cannot be listed ({problem.strerror or problem})", error=True)
         return
-    sizes = {entry.name: entry.size for entry in entries if not entry.is_folder}
-    masks = _mask_sizes(beside.masks, folder)
-    stems = {stem_of(name) for name in sizes if is_picture(name)}
+    of_masks = beside.masks.inside(folder) if beside.masks else []
+    now = _Folder(folder, by_suffix(entries, SIDECARS), by_suffix(of_masks, ("png",)))
+    stems = {composed(stem_of(entry.name)) for entry in entries if not entry.is_folder and is_picture(entry.name)}
     for entry in entries:
-        path = f"{folder}/{entry.name}" if folder else entry.name
         if entry.is_folder and not entry.name.startswith("."):
-            yield from tree(place, beside, path, (*above, here))
+            yield from tree(place, beside, now.of(entry.name), (*above, here))
         elif not entry.is_folder and is_picture(entry.name):
-            yield _item(place, beside, path, entry, sizes, masks)
-        elif not _belongs(entry.name, stems):
-            yield Left(path, _why_not(entry))
+            yield _item(place, beside, now, entry)
+        elif reason := _why_not(entry, now.sidecars, stems):
+            yield Left(now.of(entry.name), reason)
+    if beside.masks is not None:
+        here_too = {entry.name for entry in entries if entry.is_folder}
+        yield from _masks_left(beside.masks, now, of_masks, stems, here_too)
 
 
-def is_picture(name: str) -> bool:
-    """Say whether a file counts as a picture by its name; its content is looked at later."""
-    lower = name.lower()
-    return lower.rpartition(".")[2] in PICTURES and not lower.startswith(".") and not lower.endswith(f".{MASK}")
+def by_suffix(entries: Iterable[Entry], suffixes: tuple[str, ...]) -> Files:
+    """Return the files that have one of some suffixes, spelled in any case; lower case comes first."""
+    found: Files = {}
+    for entry in entries:
+        for suffix in suffixes if not entry.is_folder else ():
+            if entry.name.lower().endswith(f".{suffix}"):
+                key = composed(entry.name[: -len(suffix) - 1]), suffix
+                if key not in found or entry.name.endswith(f".{suffix}"):
+                    found[key] = entry
+    return found
 
 
-def stem_of(name: str) -> str:
-    """Return a name without its last suffix."""
-    return name.rpartition(".")[0] or name
-
-
-def _item(place: Place, beside: Beside, path: str, entry: Entry, sizes: dict[str, int], masks: dict[str, int]) -> Item:
-    folder, _, name = path.rpartition("/")
-    stem = stem_of(name)
-    within = stem_of(path)
+def _item(place: Place, beside: Beside, now: _Folder, entry: Entry) -> Item:
+    path, stem = now.of(entry.name), stem_of(entry.name)
+    same = composed(stem)
     parts = {"image": Part(place.path(path), entry.size)}
     for suffix in SIDECARS:
-        if f"{stem}.{suffix}" in sizes and (suffix != "txt" or beside.txt):
-            parts[suffix] = Part(place.path(f"{within}.{suffix}"), sizes[f"{stem}.{suffix}"])
-    if beside.masks is not None and f"{stem}.png" in masks:
-        parts[MASK] = Part(beside.masks.path(f"{within}.png"), masks[f"{stem}.png"])
+        sidecar = now.sidecars.get((same, suffix))
+        if sidecar is not None and (suffix != "txt" or beside.txt):
+            parts[suffix] = Part(place.path(now.of(sidecar.name)), sidecar.size)
+    if beside.masks is not None:
+        mask = now.masks.get((same, "png"))
+        beside.masks.coverage.note(mask is not None, f"{path} needs {beside.masks.name}/{now.of(stem)}.png")
+        if mask is not None:
+            parts[MASK] = Part(beside.masks.place.path(now.of(mask.name)), mask.size)
     text = beside.captions.value(path) if beside.captions else ""
-    label = beside.classes.value(path) if beside.classes else path.partition("/")[0] if folder else ""
+    label = (
+        beside.classes.value(path) if beside.classes else composed(readable(path.partition("/")[0])) if now.path else ""
+    )
     return Item(path, parts, text, label)
 
 
-def _mask_sizes(masks: Place | None, folder: str) -> dict[str, int]:
-    if masks is None or not masks.is_folder(folder):
-        return {}
-    return {entry.name: entry.size for entry in masks.entries(folder) if not entry.is_folder}
+def _masks_left(
+    masks: Masks,
+    now: _Folder,
+    entries: Iterable[Entry],
+    stems: set[str],
+    folders: set[str],
+    above: tuple[str, ...] = (),
+) -> Iterator[Left]:
+    """Masks of one folder that belong to no picture there, and all masks of folders without pictures."""
+    for entry in entries:
+        path, stem = now.of(entry.name), composed(stem_of(entry.name))
+        if entry.is_folder:
+            here = masks.place.identity(path)
+            if entry.name not in folders and here not in above:
+                yield from _masks_left(masks, _Folder(path), masks.inside(path), set(), set(), (*above, here))
+        elif stem not in stems or now.masks.get((stem, "png")) != entry:
+            yield Left(f"{masks.last_name}/{path}", NO_PICTURE_OF_MASK)
 
 
-def _belongs(name: str, stems: set[str]) -> bool:
-    return any(name.endswith(f".{suffix}") and name.removesuffix(f".{suffix}") in stems for suffix in SIDECARS)
-
-
-def _why_not(entry: Entry) -> str:
+def _why_not(entry: Entry, sidecars: Files, stems: set[str]) -> str:
+    """Return why a file is left out, "" when it belongs to a picture."""
     if entry.name.startswith("."):
         return "hidden"
-    if entry.name.endswith(tuple(f".{suffix}" for suffix in SIDECARS)):
+    lower = entry.name.lower()
+    kinds = [suffix for suffix in SIDECARS if lower.endswith(f".{suffix}")]
+    keys = [(composed(entry.name[: -len(suffix) - 1]), suffix) for suffix in kinds]
+    if not keys:
+        return "not a picture by its name"
+    if not any(stem in stems for stem, _ in keys):
         return "belongs to no picture"
-    return "not a picture by its name"
+    return "" if any(sidecars[key] == entry for key in keys) else "another spelling of it belongs to its picture"

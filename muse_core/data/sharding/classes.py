@@ -1,0 +1,67 @@
+"""Which index each item's class has: by folders, by a table, or by the labels that lie beside the pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from muse_core.data.labels import in_order
+from muse_core.data.sample import UNKNOWN_LABEL
+from muse_core.data.sharding.items import Item, Looked
+from muse_core.errors import MuseError
+
+NONE_OF_THEM = "label is none of the classes"
+
+
+@dataclass(frozen=True)
+class Numbering:
+    """The indices of classes.
+
+    names: in their order, of folders, of a table or of labels. numbers: those of a table are the indices themselves.
+    """
+
+    names: tuple[str, ...] = ()
+    numbers: bool = False
+    index: Mapping[str, int] = field(default_factory=dict)
+
+    @staticmethod
+    def of(names: Iterable[str], numbers: bool = False) -> Numbering:
+        """Number names in their order."""
+        ordered = tuple(names)
+        return Numbering(ordered, numbers, {name: number for number, name in enumerate(ordered)})
+
+    def label(self, item: Item, looked: Looked) -> tuple[int | None, str]:
+        """Return the label to store, None for what lies beside the picture already, and what is wrong with it."""
+        if self.numbers and item.label:
+            return int(item.label), ""
+        if item.label in self.index:
+            return self.index[item.label], ""
+        if looked.bad_label:
+            return None, looked.bad_label
+        if isinstance(looked.label, str) and (self.names or self.numbers):
+            found = self.index.get(looked.label)
+            return found, NONE_OF_THEM if found is None else ""
+        # A number of its own would be another class where the indices are those of names.
+        return UNKNOWN_LABEL if self.names and looked.label != UNKNOWN_LABEL else None, ""
+
+
+def words_as_classes(found: Iterable[tuple[Item, Looked]]) -> tuple[str, ...]:
+    """Return the classes that labels beside pictures name, in their order; none where they are numbers.
+
+    Raises:
+        MuseError: some are names and others numbers.
+    """
+    words: dict[str, str] = {}
+    number = ""
+    for item, looked in found:
+        if isinstance(looked.label, str):
+            words.setdefault(looked.label, item.name)
+        elif looked.label != UNKNOWN_LABEL:
+            number = number or item.name
+    if words and number:
+        word, name = next(iter(words.items()))
+        raise MuseError(
+            f"the label of {name} is a name ({word[:40]!r}) and that of {number} a number",
+            hint="--classes csv:FILE names the class of every image, --classes none takes none",
+        )
+    return in_order(words)
