@@ -61,7 +61,7 @@ def infer(
     from muse_cli.tokenizer import chosen_or_newest, load
     from muse_core.machine import pick_device
     from muse_core.ownership import OutputNames, refuse_taken
-    from muse_core.pictures import find_pictures, read_picture
+    from muse_core.pictures import read_picture
     from muse_core.settings.measuring import InferSettings
 
     flags = {"size_px": size_in_pixels(size_px), "devices": devices}
@@ -70,9 +70,8 @@ def infer(
         asked = Latents(latents, dtype, latent_format, flips, batch_size or 64, resume, overwrite)
         write_latents(images, chosen_or_newest(checkpoint), settings.size_px, settings.devices, asked)
         return
-    refuse_data(images)
     refuse_taken(features, overwrite)
-    files = inputs(images, find_pictures(images))
+    files = inputs(images)
     needs = ["encodes", "decodes", *(["featurizes"] if features else [])]
     tokenizer = load(chosen_or_newest(checkpoint), pick_device(settings.devices), *needs)
     short_side = short_side_of(settings.size_px, tokenizer.info.resolution)
@@ -137,14 +136,17 @@ def short_side_of(size_px: int | str | None, resolution: int) -> int | None:
     return None if size_px == "native" else int(size_px or 2 * resolution)
 
 
-def inputs(named: list[str], files: list[Path]) -> list[Path]:
-    """Leave out what muse made of other images, in folders that were named; a file that was named is taken.
+def inputs(named: list[str]) -> list[Path]:
+    """Find the images; what muse made of others is left out of folders, and a file that was named is taken.
 
     Raises:
-        MuseError: nothing else is there.
+        MuseError: nothing else is there, or data are named.
     """
     from muse_core.ownership import is_result
+    from muse_core.pictures import find_pictures
 
+    refuse_data(named)
+    files = find_pictures(named)
     folders = {Path(text) for text in named if Path(text).is_dir()}
     files_named = {Path(text) for text in named} - folders
     made = {file for file in files if file.parent in folders and file not in files_named and is_result(file)}
