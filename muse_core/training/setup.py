@@ -15,6 +15,7 @@ from muse_core.data.loader import Batches, eval_batches
 from muse_core.data.source import open_source
 from muse_core.data.transforms import train_transform
 from muse_core.errors import MuseError
+from muse_core.image_files import noted
 from muse_core.model.build import ConnectorSpec, build_network
 from muse_core.model.checkpoint import CheckpointState, describe, load_network, read_state
 from muse_core.model.discriminator import PatchDiscriminator
@@ -22,7 +23,7 @@ from muse_core.model.network import MuseNetwork
 from muse_core.model.numbers import WHOLE, Lowered
 from muse_core.model.opening import open_network
 from muse_core.model.routing import ROUTINGS
-from muse_core.progress import Progress
+from muse_core.progress import Progress, warn_once
 from muse_core.runs import RunFolder
 from muse_core.settings.train import TrainSettings
 from muse_core.training.acceleration import compile_parts, recompute
@@ -155,12 +156,17 @@ def _batches(settings: TrainSettings, accelerator: Accelerator, cursor: Mapping[
     )
 
 
-def _validation(settings: TrainSettings, device: torch.device, dtype: torch.dtype) -> Validation | None:
+def _validation(
+    settings: TrainSettings, device: torch.device, dtype: torch.dtype, progress: Progress
+) -> Validation | None:
     if settings.data.val is None:
         return None
     source = open_source(settings.data.val, split="val", size=settings.model.resolution)
     read = eval_batches(source, batch_size=32, size=settings.model.resolution, limit=settings.data.val_images)
-    return Validation([without_masks(batch.to(device, dtype)) for batch in read])
+    batches = [without_masks(batch.to(device, dtype)) for batch in read]
+    for note in noted(batches[-1].notes):
+        warn_once(progress, f"{source.name}: {note}")
+    return Validation(batches)
 
 
 def _start(settings: TrainSettings, init: Path | None) -> tuple[MuseNetwork, CheckpointState | None]:
@@ -236,7 +242,7 @@ def build_run(
         average=Average(weights, settings.optim.average_decay),
         adversary=_adversary(settings, accelerator, dtype),
         batches=iter(_batches(settings, accelerator, cursor)),
-        validation=_validation(settings, accelerator.device, dtype) if accelerator.is_main_process else None,
+        validation=_validation(settings, accelerator.device, dtype, progress) if accelerator.is_main_process else None,
         folder=folder,
         accelerator=accelerator,
         progress=progress,

@@ -16,7 +16,7 @@ from muse_core.data.source import open_source
 from muse_core.image_files import ALPHA, FRAMES
 from muse_core.pictures import read_picture
 from tests.field.conftest import Case, Muse
-from tests.field.images import Odd, deep, lying, moving, saved, uneven, unknown_white
+from tests.field.images import Odd, channels, deep, lying, moving, saved, uneven, unknown_white
 from tests.field.inputs import Pixels, coded, flat, mask_of, put, scene, tar, turned
 
 GREY_OF = {2: (10, 11), 24: (130,), 45: (244, 245)}
@@ -122,6 +122,34 @@ def test_masks_of_every_orientation_lie_on_their_object(
         put(tmp_path / f"m/{width}.png", coded(mask_of(width, height), "PNG"))
     assert muse("shard", "d", "--masks", "m", "--out", "o", *option).code == 0
     assert [under_the_red(one) for one in samples("o")] == [1.0, 1.0]
+
+
+def test_masks_of_a_recipe_turn_too(muse: Muse, tmp_path: Path) -> None:
+    for split in ("training", "validation"):
+        put(tmp_path / f"ade/images/{split}/a.jpg", coded(scene(96, 64), exif=turned(6)))
+        put(tmp_path / f"ade/annotations/{split}/a.png", coded(mask_of(96, 64), "PNG"))
+    assert muse("shard", "ade", "--recipe", "ade20k", "--resize", "32", "--out", "o").code == 0
+    found = [*samples("o/train"), *samples("o/val")]
+    assert [(one.image.shape, under_the_red(one)) for one in found] == [((48, 32, 3), 1.0)] * 2
+
+
+def test_masks_in_tars_turn_with_their_images_when_they_are_stored_anew(muse: Muse, tmp_path: Path) -> None:
+    pair = [("0.jpg", coded(scene(96, 64), exif=turned(8))), ("0.seg.png", coded(mask_of(96, 64), "PNG"))]
+    tar(tmp_path / "t/0.tar", [*pair, ("0.txt", b"a cat")])
+    assert under_the_red(samples("t")[0]) == 1.0
+    assert muse("shard", "t", "--recipe", "cc12m", "--resize", "32", "--out", "o").code == 0
+    assert [(one.image.shape, under_the_red(one)) for one in samples("o")] == [((48, 32, 3), 1.0)]
+
+
+def test_a_dry_run_says_what_would_be_left_out_and_dropped(muse: Muse, tmp_path: Path) -> None:
+    for name, content in unknown_white().items():
+        put(tmp_path / "d" / name, content)
+    for one in channels():
+        put(tmp_path / "d" / one.name, one.content)
+    ended = muse("shard", "d", "--dry-run", "--json")
+    assert ended.code == 8  # a check that found problems
+    assert sum(ended.json["skipped"].values()) == 3
+    assert ended.json["notes"] == [f"6 images {ALPHA}"]
 
 
 def test_a_mask_of_neither_size_is_named(muse: Muse, tmp_path: Path) -> None:
@@ -363,7 +391,7 @@ COMMANDS = {
     "segment": "segment tiny --data s --val-data s --epochs 1 --size-px 64",
     "compare": "compare tiny --data s --train-data s --measure eval --size-px 64",
     "train": "train --stage 1 --size tiny --data s --init none --steps 1 --batch-size 13 --set data.lanes=1"
-    " --set data.workers=0  --out r",
+    " --set data.workers=0 --out r",
 }
 """Every command that gives image files to a network, as it is typed over the same files."""
 
@@ -381,9 +409,16 @@ def test_every_command_gives_the_same_pixels_to_its_network(
     assert ended.err.count(f"3 images {FRAMES}") == ended.err.count(FRAMES) == 1
 
 
+@pytest.mark.slow
+def test_training_says_it_of_held_out_data_too(muse: Muse, folder: list[Odd]) -> None:
+    ended = muse(*COMMANDS["train"].split(), "--val-data", "s")
+    assert (ended.code, ended.err.count(f"warning: s: 3 images {FRAMES}")) == (0, 1), ended.err
+
+
 def test_attention_is_drawn_over_the_same_pixels(muse: Muse, folder: list[Odd], seen: set[bytes]) -> None:
     for one in folder:
-        assert muse("attn-viz", f"d/{one.name}", "--checkpoint", "tiny", "--size-px", "64", "--out", "a.png").code == 0
+        ended = muse("attn-viz", f"d/{one.name}", "--checkpoint", "tiny", "--size-px", "64", "--out", f"{one.name}.png")
+        assert ended.code == 0, ended.err
         assert one.pixels.tobytes() in seen, one.name
 
 

@@ -66,7 +66,7 @@ def test_a_report_shows_old_scores_and_says_how_they_were_read(tmp_path: Path) -
         "eval tiny --data demo:val:4 --metric psnr",
         "zeroshot tiny --data demo:val:4",
         "probe knn tiny --data demo:train:40 --val-data demo:val:4",
-        "segment tiny --data demo:train:8 --val-data demo:val:4 --epochs 1",
+        "segment tiny --data demo:train:8 --val-data demo:val:4 --classes 100 --epochs 1",
     ],
 )
 def test_every_protocol_names_the_reader(muse: Muse, command: str) -> None:
