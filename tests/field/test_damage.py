@@ -197,6 +197,15 @@ def test_clutter_in_folders_is_passed_over(muse: Muse) -> None:
     assert (len(inferred["images"]), len(inferred["unread"])) == (1, 0)
 
 
+def test_clutter_in_published_layouts_is_no_class(muse: Muse) -> None:
+    put(Path("i/val/a.JPEG"), JPEG)
+    put(Path("i/val/@eaDir/a.JPEG"), JPEG)
+    put(Path("i/LOC_val_solution.csv"), "ImageId,PredictionString\na,n01440764 1 2 3 4\n")
+    ended = muse("shard", "i", "--recipe", "imagenet1k")
+    assert ended.code == 0, ended.err
+    assert usable("i-shards/val") == 1
+
+
 def test_clutter_beside_shards_is_no_shard(muse: Muse) -> None:
     tar(Path("t/0.tar"), [("0.jpg", JPEG)])
     put(Path("t/._0.tar"), "Mac OS X        " * 8)

@@ -401,6 +401,15 @@ def test_masks_of_which_some_fit(muse: Muse) -> None:
     assert index()["coverage"] == ["--masks m fits 1 of 3 samples (first: b.jpg needs m/b.png)"]
 
 
+def test_what_the_index_tells_of_masks_does_not_depend_on_where_they_lie(muse: Muse) -> None:
+    for name in ("a", "b"):
+        put(Path(f"d/{name}.jpg"), coded(scene(48, 32)))
+    put(Path("m/a.png"), coded(mask_of(48, 32), "PNG"))
+    assert muse("shard", "d", "--masks", "m", "--out", "one").code == 0
+    assert muse("shard", "d", "--masks", str(Path("m").absolute()), "--out", "two").code == 0
+    assert Path("one/index.json").read_bytes() == Path("two/index.json").read_bytes()
+
+
 @pytest.mark.parametrize("kind", ["captions", "classes"])
 def test_a_table_of_other_names(muse: Muse, kind: str) -> None:
     pictures("d/0.jpg", "d/1.jpg")
@@ -441,7 +450,7 @@ def test_captions_that_some_have(muse: Muse) -> None:
     put(Path("d/0.json"), '{"title": "a cat"}')
     ended = muse("shard", "d", "--captions", "json:title")
     assert (ended.code, captions()) == (0, ["a cat", ""])
-    assert "--captions json:title fits 1 of 2 samples" in ended.err
+    assert "--captions json:title fits 1 of 2 samples (first: 1.jpg has no json)" in ended.err
 
 
 def test_classes_by_folders_where_there_are_none(muse: Muse) -> None:

@@ -122,7 +122,7 @@ def _imagenet(place: Place) -> Listing:
 def _imagenet_split(place: Place, root: str, split: str, known: frozenset[str]) -> Iterator[Item | Left]:
     folder = place.folder(f"{root}/{split}" if root else split)
     table = None
-    if not any(entry.is_folder for entry in folder.entries()):
+    if not any(entry.is_folder and not is_clutter(entry.name) for entry in folder.entries()):
         if not place.exists(IMAGENET_VAL_TABLE):
             raise MuseError(
                 f"{folder.path()} has no class folders, and {place.path(IMAGENET_VAL_TABLE)} is not there",

@@ -91,11 +91,14 @@ def caption_of(item: Item, captions: str, record: Mapping[str, Any]) -> str:
     return ""
 
 
-def without_caption(item: Item) -> str:
-    """Say what there is in place of a caption that was asked for."""
+def without_caption(item: Item, captions: str) -> str:
+    """Say what there is in place of a caption that `captions` asks for."""
+    if captions == "txt":
+        return f"{item.name} has {'an empty' if 'txt' in item.parts else 'no'} txt"
     record = record_of(item)
-    fields = f"a json with {', '.join(sorted(record[1])[:8]) or 'no field'}" if record else "no json"
-    return f"{item.name} has {'a' if 'txt' in item.parts else 'no'} txt and {fields}"
+    return f"{item.name} has " + (
+        f"a json with {', '.join(sorted(record[1])[:8]) or 'no field'}" if record else "no json"
+    )
 
 
 def own_label(item: Item, record: Mapping[str, Any]) -> tuple[int | str, str]:

@@ -272,7 +272,8 @@ def _samples(
             leave(Left(item.name, looked.reason or bad, looked.error if looked.reason else True))
             continue
         if asked:
-            captions.note(looked.captioned, "" if looked.captioned or captions.needs else without_caption(item))
+            known = looked.captioned or captions.needs
+            captions.note(looked.captioned, "" if known else without_caption(item, options.captions))
         notes.update(looked.notes)
         split = item.split or (split_of(item.name, options.split) if options.split else "")
         yield split, Planned(item, looked.suffix, label), looked.bytes

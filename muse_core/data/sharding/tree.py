@@ -21,21 +21,18 @@ Files = dict[tuple[str, str], Entry]
 
 @dataclass(frozen=True)
 class Masks:
-    """A folder of masks that has the layout of the pictures' folder. name: as it was typed."""
+    """A folder of masks that has the layout of the pictures' folder. name: its last name, wherever it lies."""
 
     place: Place
     name: str
     coverage: Coverage
 
     @staticmethod
-    def of(name: str) -> Masks:
+    def of(path: str) -> Masks:
         """Return the folder of a path or address."""
-        return Masks(Place(name), name, Coverage(f"--masks {name}"))
-
-    @property
-    def last_name(self) -> str:
-        """The name of the folder, wherever it lies."""
-        return self.place.root.rpartition("/")[2]
+        place = Place(path)
+        last = place.root.rpartition("/")[2]
+        return Masks(place, last, Coverage(f"--masks {last}"))
 
     def inside(self, folder: str) -> list[Entry]:
         """List one folder of masks, nothing where there is none."""
@@ -142,7 +139,7 @@ def _masks_left(
             if entry.name not in folders and here not in above:
                 yield from _masks_left(masks, _Folder(path), masks.inside(path), set(), set(), (*above, here))
         elif stem not in stems or now.masks.get((stem, "png")) != entry:
-            yield Left(f"{masks.last_name}/{path}", NO_PICTURE_OF_MASK)
+            yield Left(f"{masks.name}/{path}", NO_PICTURE_OF_MASK)
 
 
 def _why_not(entry: Entry, sidecars: Files, stems: set[str]) -> str:
