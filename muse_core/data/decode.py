@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeGuard
 
@@ -24,10 +24,14 @@ MASK_SUFFIX = "seg.png"
 
 @dataclass(frozen=True)
 class RawSample:
-    """The undecoded members of one sample: suffix without its first dot -> bytes."""
+    """The undecoded members of one sample: suffix without its first dot -> bytes.
+
+    renumber: makes its numbers those of all folders that it is read with, where these number their classes differently.
+    """
 
     key: str
     members: Mapping[str, bytes]
+    renumber: Callable[[Sample | Skip], Sample | Skip] | None = None
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ import io
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import count as count_from, islice, repeat
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
@@ -15,6 +16,7 @@ from typing import Any, BinaryIO, TypeVar
 import numpy as np
 from webdataset.shardlists import expand_urls
 
+from muse_core.data.classes import Joint, join
 from muse_core.data.decode import CAPTION_SUFFIXES, IMAGE_SUFFIXES, MASK_SUFFIX, RawSample, ShapeFilter, decode
 from muse_core.data.places import (
     folder_of,
@@ -30,6 +32,7 @@ from muse_core.data.places import (
 from muse_core.data.sample import Sample, Skip
 from muse_core.data.source import reader_of
 from muse_core.data.tars import read_tar
+from muse_core.data.vocabulary import Vocabulary, vocabulary_of_index
 from muse_core.errors import MuseError
 from muse_core.file_names import is_clutter
 from muse_core.home import expanded
@@ -98,18 +101,36 @@ class ShardSource:
         return None if None in counts else sum(one for one in counts if one is not None)
 
     @property
-    def classes(self) -> tuple[str, ...]:
-        """Names of the class indices in order, as far as the index of the first shard says them."""
-        return self._names("classes")
+    def vocabulary(self) -> Vocabulary:
+        """What labels and the values of masks mean, as far as the index of each folder says it."""
+        return self._joint.vocabulary
 
     @property
-    def mask_classes(self) -> tuple[str, ...]:
-        """Names of the values 1, 2, ... in masks, as far as the index of the first shard says them."""
-        return self._names("mask_classes")
+    def changes(self) -> list[Any] | None:
+        """How numbers differ from those that are stored."""
+        return self._joint.changes
 
-    def _names(self, of: str) -> tuple[str, ...]:
-        index = read_index(folder_of(self.shards[0].where)) or {}
-        return tuple(index.get(of, ()))
+    @property
+    def is_joint(self) -> bool:
+        """Whether several folders are read as one."""
+        return len(self._folders) > 1
+
+    @cached_property
+    def _folders(self) -> tuple[str | None, ...]:
+        return tuple(dict.fromkeys(_folder(shard) for shard in self.shards))
+
+    @cached_property
+    def _joint(self) -> Joint:
+        return join([vocabulary_of_index(read_index(folder) if folder else None) for folder in self._folders])
+
+    def _renumbering(self, shard: Shard) -> Callable[[Sample | Skip], Sample | Skip] | None:
+        """What the numbers of a shard need where several folders are read as one."""
+        return self._joint.renumberings[self._folders.index(_folder(shard))] if self.is_joint else None
+
+    def _read(self, shard: Shard, wanted: Callable[[int], bool]) -> Iterator[RawSample | Skip | None]:
+        renumber = self._renumbering(shard)
+        for item in read_shard(shard, wanted):
+            yield replace(item, renumber=renumber) if renumber and isinstance(item, RawSample) else item
 
     @property
     def fields(self) -> frozenset[str]:
@@ -156,7 +177,7 @@ class ShardSource:
             def mine(within: int, before: int = number) -> bool:
                 return reader_of(before + within, readers, run) == index
 
-            for item in read_shard(shard, mine):
+            for item in self._read(shard, mine):
                 if reader_of(number, readers, run) == index:
                     yield self._decoded(item)
                 number += 1
@@ -170,7 +191,7 @@ class ShardSource:
                 yield from repeat(None, known)
                 number += known
                 continue
-            for item in read_shard(shard, lambda within, before=before: before + within not in skipped):  # type: ignore[misc]
+            for item in self._read(shard, lambda within, before=before: before + within not in skipped):  # type: ignore[misc]
                 yield item
                 number += 1
 
@@ -194,7 +215,15 @@ class ShardSource:
     def _decoded(self, item: RawSample | Skip | None) -> Sample | Skip:
         if item is None:
             raise AssertionError("a sample that was not wanted is never drawn")
-        return item if isinstance(item, Skip) else decode(item, self.shape_filter)
+        if isinstance(item, Skip):
+            return item
+        sample = decode(item, self.shape_filter)
+        return item.renumber(sample) if item.renumber else sample
+
+
+def _folder(shard: Shard) -> str | None:
+    """The folder whose index says what numbers mean; a command has none."""
+    return None if shard.where.startswith("pipe:") else folder_of(shard.where)
 
 
 def _shuffled(items: Iterator[T], size: int, rng: np.random.Generator) -> Iterator[T]:

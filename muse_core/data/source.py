@@ -17,6 +17,7 @@ from muse_core.data.places import is_address, is_here
 from muse_core.data.sample import Sample, Skip
 from muse_core.data.scenes import scene_at
 from muse_core.data.scenes.splits import find_split
+from muse_core.data.vocabulary import Vocabulary, scene_classes
 from muse_core.errors import ExitCode, MuseError
 from muse_core.home import expanded
 
@@ -71,6 +72,11 @@ class SceneSource:
         self.split, self.size, self.count = split, size, count
         self.name = f"demo:{split}"
         self._capacity = find_split(split).capacity
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """What labels and the values of masks mean."""
+        return Vocabulary(scene_classes(), scene_classes())
 
     def lane(self, index: int, lanes: int, *, seed: int, start: int = 0) -> Iterator[Item]:
         """Scene `index + lanes * position`, shifted to the stretch that belongs to the seed."""

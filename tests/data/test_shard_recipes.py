@@ -9,11 +9,11 @@ from open_clip import IMAGENET_CLASSNAMES
 from timm.data.imagenet_info import ImageNetInfo  # type: ignore[import-untyped,unused-ignore]
 
 from muse_core.data.sample import Sample
-from muse_core.data.sharding.listing import imagenet_classes
 from muse_core.data.sharding.options import ShardOptions
 from muse_core.data.sharding.report import Sharded
 from muse_core.data.sharding.shard import shard
 from muse_core.data.shards import ShardSource
+from muse_core.data.vocabulary import imagenet_classes
 from muse_core.errors import MuseError
 from muse_core.evaluation.reading import mask_names
 from tests.data.conftest import MakeTar, good, picture, with_suffixes

@@ -14,6 +14,7 @@ from muse_core.data.sharding.places import Place
 from muse_core.data.sharding.tables import CAPTION_COLUMNS, CLASS_COLUMNS, Table, class_table
 from muse_core.data.sharding.tars import tars
 from muse_core.data.sharding.tree import Beside, Masks, tree
+from muse_core.data.vocabulary import imagenet_classes
 from muse_core.errors import MuseError
 from muse_core.file_names import MASK, is_clutter
 from muse_core.text_files import lines_of, text_in
@@ -141,18 +142,6 @@ def _of_classes(items: Iterator[Item | Left] | list[Item | Left], known: frozens
             yield Left(item.name, f"class {item.label or 'none'} is not one of ImageNet-1k", error=True)
         else:
             yield item
-
-
-def imagenet_classes() -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the 1,000 WordNet ids in the order of their indices, which is sorted, and open_clip's names for them."""
-    from open_clip import IMAGENET_CLASSNAMES
-    from timm.data.imagenet_info import ImageNetInfo
-
-    published: Any = ImageNetInfo("imagenet-1k")
-    wnids = tuple(published.label_names())
-    if list(wnids) != sorted(wnids) or len(wnids) != len(IMAGENET_CLASSNAMES):
-        raise MuseError("the installed timm and open_clip disagree about ImageNet-1k", hint="pip install -U timm")
-    return wnids, tuple(IMAGENET_CLASSNAMES)
 
 
 def _ade20k(place: Place) -> Listing:
