@@ -171,10 +171,13 @@ def stages_of(text: str | None) -> list[int | None]:
 def run_stages(asked: list[Request], sets: list[str] | None, config: Path | None) -> None:
     """Train the stages, each from the result of the one before it."""
     from muse_cli.launch import start
+    from muse_core.training.plan import missing_captions
 
     done: list[dict[str, Any]] = []
-    for number, _ in enumerate(asked):
-        asked[number].settings(sets, config)  # a mistake in a later stage is told before the first one trains
+    for later in asked[1:]:  # a mistake in a later stage is told before the first one trains
+        missing = missing_captions(later.settings(sets, config)[0])
+        if missing:
+            raise MuseError(missing[0], hint="--data with captions, or --stage 1 alone")
     for request in asked:
         settings, origins = request.settings(sets, config, done[-1]["folder"] if done else None)
         try:

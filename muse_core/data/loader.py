@@ -25,6 +25,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from muse_core.data.sample import Batch, Sample, Skip, Skips, collate
 from muse_core.data.source import Item, Source
 from muse_core.data.transforms import Transform, eval_transform
+from muse_core.data.vocabulary import counted
 from muse_core.errors import ExitCode, MuseError
 
 _STREAM = 0x7A4F
@@ -73,14 +74,15 @@ class LanePlan:
         each, per_process = self.batch_size // self.lanes, self.lanes // self.world
         readers = max(1, min(workers, per_process)) * self.world
         words = (
-            f"{self.lanes} lanes, {per_process} per process, {each} sample(s) of each per batch; {readers} reader(s)"
+            f"{counted(self.lanes, 'lane')}, {per_process} per process, {each} sample(s) of each per batch; "
+            f"{readers} reader(s)"
         )
         if source.max_lanes is None:
             return words
         low, high = source.max_lanes // self.lanes, -(-source.max_lanes // self.lanes)
         shards = f"{low}" if low == high else f"{low} or {high}"
-        known = f" of {source.count:,} samples" if source.count is not None else ""
-        return f"{source.max_lanes} shards{known}, {shards} in each of {words}"
+        known = f" of {counted(source.count, 'sample')}" if source.count is not None else ""
+        return f"{counted(source.max_lanes, 'shard')}{known}, {shards} in each of {words}"
 
     def of_rank(self, rank: int) -> range:
         """The lanes of one process."""

@@ -4,6 +4,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
+from muse_core.data.census import Census, caption_census
 from muse_core.data.loader import LanePlan
 from muse_core.data.source import open_source
 from muse_core.errors import ExitCode, MuseError
@@ -59,7 +60,9 @@ def make_plan(settings: TrainSettings, world: int = 1, *, cost: bool = False) ->
     except MuseError as error:
         missing.append(f"{error.what}: {error.hint}" if error.hint else error.what)
     missing += _missing_data(settings, world)
-    lines = _lines(settings, network, division, init, world)
+    captions = _captions(settings)
+    missing += missing_captions(settings, captions)
+    lines = _lines(settings, network, division, init, world) + _contrast_lines(settings, captions)
     if cost:
         lines += [parts_line(network), *cost_lines(cost_of(settings, network, division, world))]
     return Plan(lines, missing, init)
@@ -125,7 +128,7 @@ def _lines(
     counts = {name: weight.numel() for name, weight in network.named_parameters()}
     losses = ", ".join(f"{name} {weight:g}" for name, weight in active_losses(settings.losses).items())
     part = training.batch_size // training.accumulation
-    lines = [
+    return [
         f"stage {run.stage} of 3, size {run.size}: {TITLES[run.stage]}",
         f"trains   {_by_part(division.trained, counts)}",
         *_frozen_lines(division, counts),
@@ -139,8 +142,44 @@ def _lines(
         f"starts   {_start(settings, init)}",
         f"steps    {training.steps}, peak rate {settings.optim.lr:g} after {warmup_of(settings)} warm-up steps",
     ]
-    if "contrastive" in active_losses(settings.losses):
-        lines.append(f"contrast {part} captions at once, so at most {part * (part - 1)} pairs are pushed apart")
+
+
+def _captions(settings: TrainSettings) -> list[Census]:
+    """Count the captions of the training data, where a loss needs them."""
+    if settings.data.train is None or "contrastive" not in active_losses(settings.losses):
+        return []
+    try:
+        return caption_census(open_source(settings.data.train, size=settings.model.resolution))
+    except MuseError:  # told with everything else that is missing
+        return []
+
+
+def missing_captions(settings: TrainSettings, captions: list[Census] | None = None) -> list[str]:
+    """Return what is missing where a loss learns from captions and the training data hold none.
+
+    captions: what was counted already.
+    """
+    captions = _captions(settings) if captions is None else captions
+    if not captions or any(census.captioned for census in captions):
+        return []
+    losses = active_losses(settings.losses)
+    without = ", or --set losses.contrastive=0 to train without" if set(losses) - {"contrastive"} else ""
+    return [
+        f"captions: the contrastive loss of stage {settings.run.stage} learns from them, and "
+        f"{', '.join(map(str, captions))} have one (NAME.txt beside each image, or caption in NAME.json{without})"
+    ]
+
+
+def _contrast_lines(settings: TrainSettings, captions: list[Census]) -> list[str]:
+    if "contrastive" not in active_losses(settings.losses):
+        return []
+    part = settings.training.batch_size // settings.training.accumulation
+    lines = [f"contrast {part} captions at once, so at most {part * (part - 1)} pairs are pushed apart"]
+    if captions and not any(census.captioned for census in captions):
+        return ["contrast nothing: the data hold no captions"]
+    partial = [str(census) for census in captions if census.captioned < census.seen]
+    if partial:
+        lines.append(f"captions {'; '.join(partial)}: images without one are contrasted with nothing")
     return lines
 
 
