@@ -14,7 +14,7 @@ from muse_core.evaluation.features import ProbeData
 from muse_core.evaluation.probing import run_probe
 from muse_core.evaluation.processes import ALONE, Team
 from muse_core.evaluation.protocol import Scores
-from muse_core.evaluation.reading import EvalData, mask_names
+from muse_core.evaluation.reading import EvalData
 from muse_core.evaluation.reconstruction import evaluate as measure_reconstruction, reference_statistics
 from muse_core.evaluation.segmentation import Segmented, SegmentOptions, segment as measure_segmentation
 from muse_core.evaluation.spec import MetricSpec, ProbeContext, ProbeSpec
@@ -267,7 +267,6 @@ def segment(
         replace(validation, team=team),
         chosen,
         baseline=untouched,
-        names=mask_names(train.source, chosen.labels),
         cache=cache_folder() / "patches",
         masks=masks,
         overwrite=overwrite,

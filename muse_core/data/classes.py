@@ -245,6 +245,11 @@ def refuse_beyond(source: Source, label: int, classes: Classes | None) -> None:
     )
 
 
+def stored(source: Source) -> Source:
+    """Return the source of what is stored, where its numbers were made those of other classes."""
+    return stored(source.source) if isinstance(source, Renumbered) else source
+
+
 def refuse_nameless(source: object, values: Iterable[int]) -> None:
     """Refuse values of masks that are none of the classes, where these have names.
 

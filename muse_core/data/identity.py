@@ -8,6 +8,7 @@ from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
+from muse_core.data.classes import stored
 from muse_core.data.decode import IMAGE_SUFFIXES, RawSample
 from muse_core.data.mixing import MixedSource
 from muse_core.data.places import is_address
@@ -28,17 +29,11 @@ def identity_of(source: Source, known: Identity | None = None) -> Identity:
         source: from `open_source`.
         known: what was recorded before; where a file is as it was, it is not looked at again.
     """
-    source = _stored(source)
+    source = stored(source)
     if isinstance(source, MixedSource):
         pairs = zip(source.sources, source.weights.tolist(), strict=True)
         return Identity(tuple(_part(one, known, {"ratio": round(weight, 9)}) for one, weight in pairs))
     return Identity((_part(source, known, {}),))
-
-
-def _stored(source: Source) -> Source:
-    """Return the source itself where another one only renames what it gives."""
-    inner: Source | None = getattr(source, "source", None)
-    return source if inner is None else _stored(inner)
 
 
 def _part(source: Source, known: Identity | None, facts: dict[str, Fact]) -> Part:
@@ -81,7 +76,7 @@ def has_affected(source: Source) -> bool:
 
     Headers are looked at; of addresses nothing is fetched, and the answer is yes.
     """
-    source = _stored(source)
+    source = stored(source)
     if isinstance(source, MixedSource):
         return any(has_affected(one) for one in source.sources)
     if isinstance(source, SceneSource):

@@ -11,6 +11,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
+from muse_core.data.sample import UNKNOWN_MASK
 from muse_core.errors import ExitCode, MuseError
 from muse_core.evaluation.options import TopologyOptions
 from muse_core.evaluation.protocol import Protocol, Row, Scores
@@ -75,12 +76,14 @@ class _Survey:
         self.raw = _Stream()
         self.rankings = {name: ObjectRanking() for name in ("teacher", "distance only", "mean patch colour")}
         self.teacher = TeacherMaps(grid)
+        self.masked = 0  # images with a mask
 
     def add(
         self, images: Tensor, maps: dict[int, Tensor], raw: Tensor | None, target: Tensor | None, masks: Tensor | None
     ) -> None:
         """Take in one batch: maps by layer, the untouched encoder's, the teacher's, and masks where there are any."""
         objects = None if masks is None else patch_objects(masks, self.grid)
+        self.masked += 0 if masks is None else int((masks != UNKNOWN_MASK).flatten(1).any(1).sum())
         for layer, found in maps.items():
             self.layers[layer].add(found, target, objects, self.grid)
         if raw is not None:
@@ -97,6 +100,7 @@ class _Survey:
     def merge(self, other: Self) -> None:
         """Take in everything another one, of the same layers, has seen."""
         _refuse_other_grid(self.grid, other.grid)
+        self.masked += other.masked
         for layer, stream in self.layers.items():
             stream.merge(other.layers[layer])
         self.raw.merge(other.raw)
@@ -169,7 +173,7 @@ def _scores(context: ProbeContext, survey: _Survey, tally: Tally, options: Topol
     taught = survey.teacher.count > 0
     last = survey.layers[max(survey.layers)]
     metrics = last.scores(taught)
-    missing = _missing(taught, metrics)
+    missing = _missing(taught, metrics, survey.masked)
     if not metrics:
         raise MuseError("attention was compared with nothing: " + "; ".join(missing.values()))
     baselines = {name: _ranked(ranking) for name, ranking in survey.rankings.items()}
@@ -179,7 +183,10 @@ def _scores(context: ProbeContext, survey: _Survey, tally: Tally, options: Topol
         sigma, baselines["distance only"]["kl"] = survey.teacher.best_gaussian()
         baselines["uniform"] = {"kl": survey.teacher.uniform_kl()}
         baselines["best map that ignores the image"] = {"kl": survey.teacher.kl_of(survey.teacher.mean())}
-        metrics["kl_over_uniform"] = metrics["kl"] / baselines["uniform"]["kl"]
+        if baselines["uniform"]["kl"] > 0:
+            metrics["kl_over_uniform"] = metrics["kl"] / baselines["uniform"]["kl"]
+        else:
+            missing["kl_over_uniform"] = "the teacher looks everywhere alike"
         notes.append(f"distance only: the Gaussian fitted to these images has sigma {sigma:.3g} patches")
     return Scores(
         command="probe topology",
@@ -200,10 +207,11 @@ def _ranked(ranking: ObjectRanking) -> dict[str, float]:
     return {} if found is None else {"auc": found.auc, "auc_distance_matched": found.auc_distance_matched}
 
 
-def _missing(taught: bool, metrics: dict[str, float]) -> dict[str, str]:
+def _missing(taught: bool, metrics: dict[str, float], masked: int) -> dict[str, str]:
     missing = {} if taught else {"kl": "there is no teacher to compare with"}
     if "auc" not in metrics:
-        missing["auc"] = missing["auc_distance_matched"] = "no mask shows an object beside something else"
+        reason = "no mask shows an object beside something else" if masked else "not one image has a mask"
+        missing["auc"] = missing["auc_distance_matched"] = reason
     return missing
 
 

@@ -14,12 +14,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from muse_core.data.classes import changes_of, joined, refuse_beyond
 from muse_core.data.identity import has_affected, identity_of
 from muse_core.data.sample import Sample
+from muse_core.data.vocabulary import counted, shortened, vocabulary_of
 from muse_core.errors import MuseError
 from muse_core.evaluation.processes import ALONE, Team, in_reading_order
 from muse_core.evaluation.protocol import Counts, Row
-from muse_core.evaluation.reading import EvalData, Tally, named, read
+from muse_core.evaluation.reading import EvalData, Tally, named, read, unlabelled
 from muse_core.evaluation.spec import ProbeContext
 from muse_core.files import write_atomically
 from muse_core.identity import FIRST_READER
@@ -94,10 +96,8 @@ class ProbeData:
                 self._keep(found, path)
         assert found is not None
         if not len(found):
-            raise MuseError(
-                f"not one of the {found.counts['seen']} samples of {self.data.name} has a label",
-                hint="a labelled shard has NAME.cls, or a number under 'label' in NAME.json",
-            )
+            raise unlabelled(self.data.name, found.counts["seen"])
+        refuse_beyond(self.data.source, int(found.labels.max()), vocabulary_of(self.data.source).classes)
         return found
 
     def _keep(self, found: FeatureSet, path: Path) -> None:
@@ -164,12 +164,13 @@ def inputs(tokenizer: object, data: EvalData) -> dict[str, Any]:
 
     The reader of images is no part of it: what it made stays of use where no file is read otherwise by another.
     """
-    origin = checkpoint_of(tokenizer)
+    origin, numbers = checkpoint_of(tokenizer), changes_of(data.source)
     return {
         "weights": origin and {key: value for key, value in origin.items() if key != "path"},
         "content": content(data),
         "reading": {key: value for key, value in data.describe().items() if key not in ("data", "reader")},
         "limit": data.limit,
+        **({"numbers": numbers} if numbers else {}),
     }
 
 
@@ -232,6 +233,33 @@ def training_data(context: ProbeContext) -> ProbeData:
     return context.train
 
 
+def joined_by_name(context: ProbeContext) -> ProbeContext:
+    """Let the labels of training and validation data mean the same classes.
+
+    Raises:
+        MuseError: both name their classes, and have no name in common.
+    """
+    if context.train is None:
+        return context
+    train, validation = context.train, context.validation
+    first, second = joined(train.data.source, validation.data.source)
+    return replace(
+        context,
+        train=replace(train, data=replace(train.data, source=first)),
+        validation=replace(validation, data=replace(validation.data, source=second)),
+    )
+
+
+def refuse_one_class(train: FeatureSet) -> None:
+    """Refuse training data of a single class: whatever learned from them would always be right, or never.
+
+    Raises:
+        MuseError: there is but one.
+    """
+    if train.class_count() < 2:
+        raise MuseError("a classifier needs at least two classes; every training sample has the same label")
+
+
 def per_class(validation: FeatureSet, said: Tensor, names: tuple[str, ...] | None) -> list[Row]:
     """Return a row with the accuracy of each class that occurs, given the class said for each sample (n,)."""
     right = said == validation.labels
@@ -243,9 +271,12 @@ def per_class(validation: FeatureSet, said: Tensor, names: tuple[str, ...] | Non
     return rows
 
 
-def unseen_classes(train: FeatureSet, validation: FeatureSet) -> list[str]:
+def unseen_classes(train: FeatureSet, validation: FeatureSet, names: tuple[str, ...] | None = None) -> list[str]:
     """Return a note when validation has classes that training never showed."""
     unseen = sorted(set(validation.labels.tolist()) - set(train.labels.tolist()))
     if not unseen:
         return []
-    return [f"{len(unseen)} classes of the validation data never occur in training and cannot be right: {unseen[:10]}"]
+    listed = shortened([names[label] if names else str(label) for label in unseen])
+    occurs = "occurs" if len(unseen) == 1 else "occur"
+    amount = counted(len(unseen), "class")
+    return [f"{amount} of the validation data never {occurs} in training and cannot be right: {listed}"]

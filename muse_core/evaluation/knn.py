@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from muse_core.errors import ExitCode, MuseError
-from muse_core.evaluation.features import FeatureSet, per_class, training_data, unseen_classes
+from muse_core.evaluation.features import FeatureSet, per_class, refuse_one_class, training_data, unseen_classes
 from muse_core.evaluation.options import KnnOptions, layer_names
 from muse_core.evaluation.protocol import Protocol, Scores, errors_of_shares
 from muse_core.evaluation.reading import named
@@ -23,11 +23,12 @@ def measure(context: ProbeContext, options: KnnOptions) -> Scores:
     """Let the `k` training images of highest cosine vote on each validation image.
 
     Raises:
-        MuseError: no training data, no labels, or fewer training samples than neighbours.
+        MuseError: no training data, no labels, a single class, or fewer training samples than neighbours.
     """
     learning, layers = training_data(context), layer_names(options.layers)
     started = time.perf_counter()
     train = learning.features(options.features, layers)
+    refuse_one_class(train)
     validation = context.validation.features(options.features, layers)
     said = vote(train, validation.features, options.k, context.device)
     metrics = {"top1": _accuracy(validation, said)}
@@ -56,7 +57,7 @@ def measure(context: ProbeContext, options: KnnOptions) -> Scores:
         standard_errors=errors_of_shares(metrics, len(validation)),
         baselines=baselines,
         tables={"per class": per_class(validation, said, context.validation.classes)},
-        notes=unseen_classes(train, validation),
+        notes=unseen_classes(train, validation, context.validation.classes),
         seconds=time.perf_counter() - started,
     )
 

@@ -13,7 +13,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from muse_core.errors import MuseError
-from muse_core.evaluation.features import FeatureSet, ProbeData, per_class, training_data, unseen_classes
+from muse_core.evaluation.features import (
+    FeatureSet,
+    ProbeData,
+    per_class,
+    refuse_one_class,
+    training_data,
+    unseen_classes,
+)
 from muse_core.evaluation.options import LinearOptions, layer_names
 from muse_core.evaluation.protocol import Protocol, Row, Scores, Value, errors_of_shares
 from muse_core.evaluation.reading import named
@@ -116,15 +123,14 @@ def measure(context: ProbeContext, options: LinearOptions) -> Scores:
         standard_errors=errors_of_shares(found.metrics, len(validation)),
         baselines=baselines,
         tables={"sweep": found.sweep, "per class": per_class(validation, found.said, context.validation.classes)},
-        notes=unseen_classes(train, validation),
+        notes=unseen_classes(train, validation, context.validation.classes),
         seconds=time.perf_counter() - started,
     )
 
 
 def _probe(train: FeatureSet, validation: FeatureSet, options: LinearOptions, context: ProbeContext) -> _Found:
+    refuse_one_class(train)
     names = torch.unique(train.labels)  # only classes that occur in training can be said
-    if len(names) < 2:
-        raise MuseError("a classifier needs at least two classes; every training sample has the same label")
     recipes = [Recipe(rate, decay) for rate in options.rates for decay in options.decays]
     labels = torch.searchsorted(names, train.labels).to(context.device)
     held_out, kept = _split(len(train), options)

@@ -70,7 +70,13 @@ class PixelConfusion:
         return float(present.mean())
 
     def accuracy(self) -> float:
-        """Share of pixels named right."""
+        """Share of pixels named right.
+
+        Raises:
+            MuseError: there is no pixel with a class.
+        """
+        if not self.counts.sum():
+            raise MuseError("there is no pixel with a class to measure on")
         return float(self.counts.diagonal().sum()) / float(self.counts.sum())
 
 
@@ -126,4 +132,6 @@ class ImageOverlaps:
         times = torch.zeros(self.DRAWS, len(rows), dtype=torch.float64)
         times.scatter_add_(1, drawn, torch.ones_like(times))
         hit, true, named_ = torch.einsum("dn,nkc->kdc", times, rows)
-        return float((hit / (true + named_ - hit)).nanmean(-1).std())
+        means = (hit / (true + named_ - hit)).nanmean(-1)
+        means = means[~means.isnan()]  # sets of images without a labelled pixel say nothing
+        return float(means.std()) if len(means) > 1 else 0.0

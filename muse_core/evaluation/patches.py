@@ -18,11 +18,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from muse_core.data.sample import UNKNOWN_MASK, Batch
+from muse_core.data.vocabulary import counted
 from muse_core.errors import MuseError
 from muse_core.evaluation.features import behaviour, inputs, is_stale
 from muse_core.evaluation.protocol import Counts
 from muse_core.evaluation.reading import EvalData, Tally, named, read
-from muse_core.evaluation.views import cover_of, layer_for_segmenting
+from muse_core.evaluation.views import MASKS_HINT, cover_of, layer_for_segmenting
 from muse_core.files import read_json, write_json, written_aside
 from muse_core.identity import FIRST_READER
 from muse_core.image_files import READER
@@ -103,8 +104,8 @@ def store_patches(tokenizer: object, data: EvalData, layer: str | None, cache: P
     store = PatchStore(folder, found["width"], sizes, (found["cover"][0], found["cover"][1]), found["counts"])
     if not store.samples:
         raise MuseError(
-            f"not one of the {store.counts['seen']} samples of {data.name} has a mask",
-            hint="a shard with masks has NAME.seg.png beside each image",
+            f"not one of the {counted(store.counts['seen'], 'sample')} of {data.name} has a mask that labels a pixel",
+            hint=MASKS_HINT,
         )
     return store
 

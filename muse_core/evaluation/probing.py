@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from muse_core.errors import ExitCode, MuseError
+from muse_core.evaluation.features import joined_by_name
 from muse_core.evaluation.protocol import Scores
 from muse_core.evaluation.reading import named
 from muse_core.evaluation.spec import ProbeContext, ProbeSpec
@@ -27,14 +28,15 @@ def run_probe(
         options: values for its settings, or its settings themselves; None for its defaults.
 
     Raises:
-        MuseError: the tokenizer lacks an ability, there is no training data for a probe that learns, an option is
-            wrong (exit code 3), or the probe cannot be loaded or returns something else than scores (exit code 5).
+        MuseError: the tokenizer lacks an ability, there is no training data for a probe that learns, the two sets name
+            their classes and have none in common, an option is wrong (exit code 3), or the probe cannot be loaded or
+            returns something else than scores (exit code 5).
     """
     check_needs(name, spec, context.tokenizer)
     if spec.train and context.train is None:
         raise MuseError(f"the probe {name!r} learns from training data, and there is none", hint="--data TRAIN")
     settings = options if isinstance(options, BaseModel) else _settings(name, spec, options or {})
-    scores = _import(name, spec.target)(context, settings)
+    scores = _import(name, spec.target)(joined_by_name(context), settings)
     if not isinstance(scores, Scores):
         raise _broken(name, f"{spec.target} returned {type(scores).__name__}, not Scores")
     return replace(scores, command=f"probe {name}", checkpoint=checkpoint_of(context.tokenizer))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from muse_core.data.sample import Batch, Sample, Skips, collate
 from muse_core.data.transforms import eval_transform
+from muse_core.data.vocabulary import counted, scene_classes, vocabulary_of
 from muse_core.errors import MuseError
 from muse_core.evaluation.processes import ALONE, Team
 from muse_core.evaluation.protocol import Counts, Value
@@ -92,18 +93,8 @@ class EvalData:
 
 def classes_of(source: "Source") -> tuple[str, ...] | None:
     """What the labels of a source mean: shards as their index says, built-in scenes as phrases with their article."""
-    from muse_core.data.scenes import CLASSES
-    from muse_core.data.shards import ShardSource
-    from muse_core.data.source import SceneSource
-
-    if isinstance(source, SceneSource):
-        return tuple(one.phrase for one in CLASSES)
-    if isinstance(source, ShardSource):
-        names = source.classes
-        scenes = names == tuple(one.name for one in CLASSES)  # written from built-in scenes: "icecream" is no word
-        return tuple(one.phrase for one in CLASSES) if scenes else names or None
-    own: tuple[str, ...] | None = getattr(source, "classes", None)
-    return own
+    classes = vocabulary_of(source).classes
+    return None if classes is None else tuple(one.shown for one in classes)
 
 
 def mask_names(source: "Source", label_rule: str) -> tuple[str, ...] | None:
@@ -111,15 +102,12 @@ def mask_names(source: "Source", label_rule: str) -> tuple[str, ...] | None:
 
     Built-in scenes store 0 for what is no thing, recipes such as ADE20K's for anything that has no name.
     """
-    from muse_core.data.scenes import CLASSES
-    from muse_core.data.shards import ShardSource
-
-    if isinstance(source, ShardSource) and source.mask_classes:
-        return source.mask_classes if label_rule != "plain" else ("other", *source.mask_classes)
-    names = classes_of(source)
-    if names is None or label_rule != "plain":
-        return names
-    return ("background", *names) if names == tuple(one.phrase for one in CLASSES) else names
+    masks = vocabulary_of(source).masks
+    if masks is None:
+        return classes_of(source)
+    names = tuple(one.shown for one in masks)
+    nothing = "background" if masks[0] == scene_classes()[0] else "other"
+    return (nothing, *names) if label_rule == "plain" else names
 
 
 @dataclass
@@ -208,6 +196,14 @@ def read(data: EvalData, progress: Progress, what: str, tally: Tally) -> Iterato
 def _collated(waiting: list[tuple[int, Sample]], device: str) -> Numbered:
     batch = collate([sample for _, sample in waiting]).to(device)
     return Numbered(**vars(batch), positions=tuple(position for position, _ in waiting))
+
+
+def unlabelled(name: str, seen: int) -> MuseError:
+    """Make the error for data of which labels were asked for, and that have none."""
+    return MuseError(
+        f"not one of the {counted(seen, 'sample')} of {name} has a label",
+        hint="a labelled shard has NAME.cls, or a number under 'label' in NAME.json",
+    )
 
 
 def named(tokenizer: object) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
+from muse_core.data.classes import stored
 from muse_core.data.mixing import MixedSource
 from muse_core.evaluation.maskpictures import Bytes, mask_bytes
 from muse_core.evaluation.processes import Team
@@ -36,7 +37,7 @@ class SavedMasks:
     def add(self, position: int, key: str, classes: Bytes) -> None:
         """Write the named classes (H, W) of the image at a position."""
         (self._folder / _numbered(position)).write_bytes(with_mark(mask_bytes(classes), _MASK))
-        source = self._data.source
+        source = stored(self._data.source)
         label = _labels(source)[source.origin(position)] if isinstance(source, MixedSource) else ""
         self._keys[position] = f"{label}_{key}" if label else key
 

@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from muse_core.data.classes import joined, refuse_nameless
+from muse_core.data.vocabulary import counted, vocabulary_of
 from muse_core.errors import ExitCode, MuseError
 from muse_core.evaluation.maskpictures import Example, strip
 from muse_core.evaluation.overlap import (
@@ -29,7 +31,7 @@ from muse_core.evaluation.overlap import (
 from muse_core.evaluation.patches import PatchStore, store_patches
 from muse_core.evaluation.processes import Team, in_reading_order
 from muse_core.evaluation.protocol import Protocol, Row, Scores
-from muse_core.evaluation.reading import EvalData, Tally, named
+from muse_core.evaluation.reading import EvalData, Tally, mask_names, named
 from muse_core.evaluation.savedmasks import MASKS, saved_masks
 from muse_core.evaluation.views import View, ViewName, answers, layer_for_segmenting, logits, looks
 from muse_core.model.abilities import Featurizes
@@ -102,35 +104,43 @@ def segment(
         train, validation: data with masks.
         options: how the head is trained.
         baseline: the untouched encoder, measured the same way.
-        names: of the classes, for the table.
+        names: of the classes, for the table; None for those that the data say.
         cache: folder where patch features are kept; None for one that is gone afterwards.
         masks: folder into which the mask of each validation image is written, or None.
         overwrite: whether masks of an earlier one in that folder may go.
         progress: who is told.
 
     Raises:
-        MuseError: no features, no masks, fewer than two classes, an unknown label rule, a class beyond
-            `options.classes`, or `masks` is in the way.
+        MuseError: no features, no masks, none with a labelled pixel, fewer than two classes, an unknown label rule, a
+            class beyond `options.classes`, two sets that name the classes of their masks and have none in common, or
+            `masks` is in the way.
     """
     if masks is not None and train.team.rank == 0:
         MASKS.refuse(masks, overwrite)
-    rule, started, telling = _rule(options.labels), time.perf_counter(), progress or Silent()
+    _rule(options.labels)  # an unknown one ends it before anything is read
+    started, telling = time.perf_counter(), progress or Silent()
+    alike = len({mask_names(data.source, options.labels) for data in (train, validation)} - {None}) < 2
+    train, validation = _joined(train, validation)
+    if names is None and (alike or vocabulary_of(train.source).masks):  # names of labels say little of masks
+        names = mask_names(train.source, options.labels)
     with tempfile.TemporaryDirectory() if cache is None else nullcontext(cache) as own:
         folder = train.team.gather(own)[0]  # all processes write into that of the first
         store = store_patches(tokenizer, train, options.layer, Path(folder), telling)
-        counted = replace(options, classes=_class_count(store, rule, options.classes))
-        found = _measure(tokenizer, store, validation, counted, telling, masks, overwrite)
+        chosen = replace(options, classes=_class_count(store, options, train))
+        found = _measure(tokenizer, store, validation, chosen, telling, masks, overwrite)
+        if not found.confusion.counts.sum():
+            raise _unlabelled(validation.name, options.labels)
         baselines = {"most frequent class": _most_frequent(found.confusion)}
         if baseline is not None:
             raw = store_patches(baseline, train, None, Path(folder), telling)
-            untouched = _measure(baseline, raw, validation, replace(counted, layer=None), telling)
+            untouched = _measure(baseline, raw, validation, replace(chosen, layer=None), telling)
             baselines = {"untouched encoder": _numbers(untouched.confusion), **baselines}
     scores = Scores(
         command="segment",
         tokenizer=named(tokenizer),
         checkpoint=checkpoint_of(tokenizer),
         metrics=_numbers(found.confusion),
-        protocol=_protocol(train, validation, counted, store, found.images),
+        protocol=_protocol(train, validation, chosen, store, found.images),
         counts=found.tally.counts(),
         standard_errors={"miou": found.overlaps.standard_error()} if found.images > 1 else {},
         baselines=baselines,
@@ -151,17 +161,50 @@ def _rule(name: str) -> Rule:
     return LABEL_RULES[name]
 
 
-def _class_count(store: PatchStore, rule: Rule, asked: int | None) -> int:
+def _joined(train: EvalData, validation: EvalData) -> tuple[EvalData, EvalData]:
+    """Let the values of both sides' masks mean the same classes."""
+    first, second = joined(train.source, validation.source, "masks")
+    return replace(train, source=first), replace(validation, source=second)
+
+
+def _class_count(store: PatchStore, options: SegmentOptions, train: EvalData) -> int:
     """Return how many classes there are: as asked, else as many as the training masks hold."""
-    there: set[int] = set()
+    rule, asked, stored = _rule(options.labels), options.classes, set[int]()
     for number in store.sizes:
-        there |= set(torch.unique(rule(store.piece(number)[1])).tolist())
-    there.discard(IGNORED)
+        stored |= set(torch.unique(store.piece(number)[1]).tolist())
+    refuse_nameless(train.source, stored)
+    there = set(rule(torch.tensor(sorted(stored))).tolist()) - {IGNORED}
+    if not there:
+        raise _unlabelled(train.name, options.labels)
     if len(there) < 2:
-        raise MuseError(f"the training masks hold {len(there)} classes, which leaves nothing to choose between")
+        raise _one_class(sorted(stored), options.labels, train.name)
     if asked is not None and max(there) >= asked:
         raise beyond(max(there), asked)
     return asked or max(there) + 1
+
+
+def _one_class(stored: list[int], labels: str, name: str) -> MuseError:
+    ignored = [value for value in stored if int(_rule(labels)(torch.tensor([value]))) == IGNORED]
+    means = "means" if len(ignored) == 1 else "mean"
+    told = f", and {_listed(ignored)} {means} ignored" if ignored else ""
+    values = f"their value is {stored[0]}" if len(stored) == 1 else f"their values are {_listed(stored)}"
+    return MuseError(
+        f"the training masks of {name} hold {counted(1, 'class')}, which leaves nothing to choose between: "
+        f"{values}{told}",
+        hint="masks with a value below 255 for each class: 0 and 1, say",
+    )
+
+
+def _listed(values: list[int]) -> str:
+    words = [str(value) for value in values]
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+
+
+def _unlabelled(name: str, labels: str) -> MuseError:
+    return MuseError(
+        f"not one pixel of the masks of {name} has a label under the rule {labels}",
+        hint=f"--label-rule {' or '.join(rule for rule in LABEL_RULES if rule != labels)}, or other masks",
+    )
 
 
 @dataclass(frozen=True)
@@ -208,6 +251,7 @@ def _measure(
         for look in looks(validation, view, tally, progress):
             found = logits(tokenizer, layer, head, look.images, view)
             for index, (key, stored) in enumerate(zip(look.keys, look.masks, strict=True)):
+                refuse_nameless(validation.source, np.flatnonzero(np.bincount(stored.ravel())).tolist())
                 said = answers(found[index : index + 1], (stored.shape[0], stored.shape[1])).cpu()
                 labels = rule(torch.from_numpy(np.array(stored)))
                 confusion.add(labels, said)
@@ -240,13 +284,17 @@ def _one_head(store: PatchStore, options: SegmentOptions, validation: EvalData, 
 
 
 def train_head(store: PatchStore, options: SegmentOptions, device: str, progress: Progress) -> PatchHead:
-    """Train a head by SGD with momentum 0.9, its rate falling to 0 as half a cosine; ignored pixels have no loss."""
+    """Train a head by SGD with momentum 0.9, its rate falling to 0 as half a cosine; ignored pixels have no loss.
+
+    Raises:
+        MuseError: a class beyond `options.classes`, or not one batch to learn from.
+    """
     assert options.classes is not None
     generator, classes = torch.Generator().manual_seed(options.seed), options.classes
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(options.seed)
         head = PatchHead(store.width, classes).to(device)
-    rule, total, step = _rule(options.labels), options.epochs * store.steps(options.batch_size), 0
+    rule, total, step, learned = _rule(options.labels), options.epochs * store.steps(options.batch_size), 0, 0
     optimizer = torch.optim.SGD(head.parameters(), lr=options.rate, momentum=0.9, weight_decay=options.decay)
     with progress.track("segmentation head", total) as tracker:
         for _ in range(options.epochs):
@@ -264,6 +312,13 @@ def train_head(store: PatchStore, options: SegmentOptions, device: str, progress
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()
                 optimizer.step()
+                learned += 1
+    if not learned:
+        raise MuseError(
+            f"the head learned nothing: no batch of {counted(store.samples, 'training image')} has two of them and a "
+            "labelled pixel",
+            hint="more training images, or --set head_batch=2 or more",
+        )
     return head.eval()
 
 

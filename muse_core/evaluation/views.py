@@ -16,11 +16,13 @@ from torch import Tensor
 
 from muse_core.data.sample import UNKNOWN_MASK, Sample
 from muse_core.data.transforms import LONGEST, eval_transform
+from muse_core.data.vocabulary import counted
 from muse_core.errors import MuseError
 from muse_core.evaluation.reading import EvalData, Tally, named, samples, settle
 from muse_core.model.abilities import Described, Featurizes
 from muse_core.progress import Progress, Tracker
 
+MASKS_HINT = "a shard with masks has NAME.seg.png beside each image; 255 in it means ignored"
 ViewName = Literal["whole", "sliding", "crop"]
 Mask = NDArray[np.uint8]
 Head = Callable[[Tensor, tuple[int, int], tuple[int, int]], Tensor]
@@ -69,8 +71,8 @@ def looks(data: EvalData, view: View, tally: Tally, progress: Progress) -> Itera
     settle(data, tally, progress)
     if not sum(data.team.gather(used)):
         raise MuseError(
-            f"not one of the {tally.seen} samples of {data.name} has a mask",
-            hint="a shard with masks has NAME.seg.png beside each image",
+            f"not one of the {counted(tally.seen, 'sample')} of {data.name} has a mask that labels a pixel",
+            hint=MASKS_HINT,
         )
 
 

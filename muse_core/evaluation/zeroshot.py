@@ -8,6 +8,7 @@ import json
 import time
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -16,11 +17,13 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 from torch.nn import functional as F
 
+from muse_core.data.classes import onto
+from muse_core.data.vocabulary import in_words, vocabulary_of
 from muse_core.errors import ExitCode, MuseError, MuseWarning
 from muse_core.evaluation.confusionpicture import draw_confusion
 from muse_core.evaluation.processes import Team
 from muse_core.evaluation.protocol import Protocol, Row, Scores, errors_of_shares
-from muse_core.evaluation.reading import EvalData, Tally, named, read
+from muse_core.evaluation.reading import EvalData, Tally, named, read, unlabelled
 from muse_core.files import write_atomically
 from muse_core.model.abilities import Aligns
 from muse_core.model.identity import checkpoint_of
@@ -46,7 +49,8 @@ def zeroshot(
     Args:
         tokenizer: aligns images with text.
         data: what to read and how.
-        classes: what label k means, as it goes into a sentence; default: what the data says.
+        classes: names as they go into a sentence, joined by name with those of the data, or by number where the data
+            have none; default: those of the data, ImageNet's for WordNet ids.
         templates: sentences with one "{}" each, for the class.
         top: which top-k accuracies.
         baseline: another aligned tokenizer, the untouched encoder, measured on the same images.
@@ -54,13 +58,15 @@ def zeroshot(
         progress: who is told.
 
     Raises:
-        MuseError: no alignment, no class names, fewer than two classes, a template without its place, a label without
-            a class, or no labelled image.
+        MuseError: no alignment, no class names, fewer than two classes, other classes than the data name, a template
+            without its place, a label without a class, or no labelled image.
     """
     started = time.perf_counter()
     telling = progress or Silent()
-    names = tuple(classes or data.classes or ())
+    names = tuple(classes or _named_by(data))
     _check(data, names, templates)
+    source, renamed = onto(data.source, names)
+    data = replace(data, source=source)
     runs = {"": _Run(tokenizer, names, templates, max(top), cache)}
     if baseline is not None:
         runs["untouched encoder"] = _Run(baseline, names, templates, max(top), cache)
@@ -69,14 +75,13 @@ def zeroshot(
         known = batch.labels >= 0
         tally.skip("unlabelled", int((~known).sum()))  # -1 is "unknown"; 0 is a class like any other
         images, labels = batch.images[known], batch.labels[known].cpu()
-        _refuse_beyond(data, labels, names)
         for run in runs.values():
             run.add(images, labels)
     for run in runs.values():
         run.join(data.team)
     measured = runs.pop("")
     if not measured.images:
-        raise MuseError(f"not one of the {tally.seen} samples of {data.name} has a label")
+        raise unlabelled(data.name, tally.seen)
     usable = [k for k in top if k < len(names)]
     found = measured.accuracies(usable)
     return Scores(
@@ -93,18 +98,15 @@ def zeroshot(
             **{name: run.accuracies(usable) for name, run in runs.items()},
         },
         tables={"per class": measured.per_class()},
-        notes=_notes(names),
+        notes=[*renamed, *_notes(names)],
         not_measured={f"top{k}": f"there are only {len(names)} classes" for k in top if k >= len(names)},
         seconds=time.perf_counter() - started,
     )
 
 
-def _refuse_beyond(data: EvalData, labels: Tensor, names: Sequence[str]) -> None:
-    if len(labels) and int(labels.max()) >= len(names):
-        raise MuseError(
-            f"{data.name} has the label {int(labels.max())}, but there are only {len(names)} classes",
-            hint="--classes FILE with one line per label, the first line for label 0",
-        )
+def _named_by(data: EvalData) -> list[str]:
+    """Return what the data call their classes, in words."""
+    return [one.shown for one in in_words(vocabulary_of(data.source).classes or ())]
 
 
 class _Run:

@@ -92,10 +92,11 @@ def test_what_says_nothing_is_an_error_with_a_sentence(muse: Muse, shard: Shard,
         (linear(plain, two), "has a label"),
         (linear(two, plain), "has a label"),
         (linear(one, two), "at least two classes"),
+        (("probe", "knn", "tiny", "--data", one, "--val-data", two, "--k", "1"), "at least two classes"),
         (linear(two, two), "begin with the same sample"),
         (segment(plain, masks), "has a mask"),
         (segment(masks, plain), "has a mask"),
-        (segment(flat, masks), "hold 1 classes"),
+        (segment(flat, masks), "hold 1 class,"),
         (("probe", "conflict", "tiny", "--val-data", plain), "no captions"),
     ]
     found = [(muse(*arguments), what) for arguments, what in cases]

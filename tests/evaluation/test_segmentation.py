@@ -253,7 +253,7 @@ def test_classes_are_counted_from_the_training_masks_unless_told() -> None:
 
 def test_c3_a_single_class_is_an_error_not_a_perfect_score() -> None:
     only = [replace(one, mask=np.ones((SIDE, SIDE), np.uint8)) for one in scenes(4)]
-    with pytest.raises(MuseError, match="hold 1 classes"):
+    with pytest.raises(MuseError, match="hold 1 class,"):
         segment(CellColours(), data(only), data(scenes(4, 100)), SegmentOptions(epochs=1))
 
 

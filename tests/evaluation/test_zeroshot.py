@@ -102,7 +102,7 @@ def test_top_k_of_no_more_than_k_classes_is_not_a_score() -> None:
 
 
 def test_a_label_beyond_the_class_list_is_an_error() -> None:
-    with pytest.raises(MuseError, match="the label 6, but there are only 3 classes"):
+    with pytest.raises(MuseError, match="the label 3, but there are only 3 classes"):
         zeroshot(Nearest(NAMES[:3]), data(bright_classes(16, 8), NAMES[:3]))
 
 
