@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 from muse_core.errors import MuseError
+from muse_core.text_files import composed
 
 IMAGENET_SIZE = 1000
 
@@ -58,7 +58,7 @@ def _keys(*names: str) -> tuple[str, ...]:
 
 def normal(name: str) -> str:
     """Names are equal whichever way their accents are stored, and whatever white space is around them."""
-    return unicodedata.normalize("NFC", name).strip()
+    return composed(name).strip()
 
 
 @lru_cache(maxsize=1)
