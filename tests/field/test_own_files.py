@@ -1,7 +1,9 @@
 """Files of the user: what muse did not write is neither replaced nor removed, and two results never have one name."""
 
 import json
+import multiprocessing
 import os
+import socket
 import threading
 import unicodedata
 from collections.abc import Callable
@@ -13,9 +15,13 @@ from PIL import Image
 
 from muse_core.data.owned import SHARDS
 from muse_core.data.sample import Sample
+from muse_core.data.source import open_source
 from muse_core.data.writer import write_shards
 from muse_core.errors import MuseError
+from muse_core.evaluation.processes import joined
 from muse_core.evaluation.protocol import Protocol, Scores
+from muse_core.evaluation.reading import EvalData, Tally, samples
+from muse_core.evaluation.savedmasks import saved_masks
 from muse_core.files import HOLD, held
 from muse_core.latents.owned import LATENTS
 from muse_core.latents.write import LatentJob, prepare
@@ -135,6 +141,33 @@ def test_inputs_of_two_folders_and_twins_in_case_or_accents_share_no_name(tmp_pa
     assert len(files(tmp_path / "o")) == 10
 
 
+def write_masks(rank: int, meeting: str, folder: Path) -> None:
+    with joined(rank, 2, meeting) as team:
+        source = open_source(f"{folder / 'a'} + {folder / 'b'}")
+        data = EvalData(source, size=64, batch_size=2, team=team)
+        with saved_masks(folder / "m", data, overwrite=False) as saved:
+            for position, sample in samples(data, Tally()):
+                assert saved is not None
+                assert sample.mask is not None
+                saved.add(position, sample.key, sample.mask)
+
+
+@pytest.mark.slow
+def test_two_processes_give_masks_the_names_that_one_gives(case: Case) -> None:
+    here = case("g3-mask-names")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        meeting = f"tcp://127.0.0.1:{server.getsockname()[1]}"
+    spawn = multiprocessing.get_context("spawn")
+    workers = [spawn.Process(target=write_masks, args=(rank, meeting, here)) for rank in range(2)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert [worker.exitcode for worker in workers] == [0, 0]
+    assert sorted(files(here / "m")) == [f"{folder}_000000_{number:05d}.png" for folder in "ab" for number in range(4)]
+    assert [path.name for path in here.iterdir() if path.name.startswith(".")] == []
+
+
 def test_results_of_two_commands_into_one_folder_are_both_kept(tmp_path: Path, muse: Muse) -> None:
     for name in ("a/x.jpg", "b/x.jpg"):
         put(tmp_path / name, coded(flat(RED)))
@@ -158,6 +191,15 @@ def test_a_folder_of_nothing_but_results_is_refused_and_a_named_result_is_taken(
     assert ended.code == 4
     assert "muse infer o/x-recon.png" in ended.err
     assert muse("infer", "o/x-recon.png", "--checkpoint", "tiny").code == 0
+
+
+def test_names_that_are_not_utf_8_have_results_too(tmp_path: Path) -> None:
+    name = os.fsdecode(b"caf\xe9")
+    for _ in range(2):
+        mark, names = Mark("recon", made_of(f"{name}.jpg")), OutputNames()
+        outs = [write_file(tmp_path / f"{name}.png", PNG, mark, step_aside=True, names=names) for _ in range(2)]
+        assert [path.name for path in outs] == [f"{name}.png", f"{name}-2.png"]
+    assert len(files(tmp_path)) == 2
 
 
 def test_of_many_who_ask_for_one_name_at_once_each_gets_its_own(tmp_path: Path) -> None:

@@ -199,6 +199,8 @@ BEHIND_THE_DOOR = {
     "muse_core/evaluation/zeroshot.py": "the cache",
     "muse_core/data/places.py": "a temporary file",
     "muse_cli/team.py": "a temporary folder",
+    "muse_cli/terminal.py": "the streams of this process",
+    "muse_core/model/weights/reading.py": "nothing: a hint shows a command that writes",
     "muse_core/data/scenes/build_artwork.py": "made once, by the makers, into the package",
 }
 
