@@ -20,9 +20,6 @@ S = TypeVar("S", bound=BaseModel)
 Preset = Mapping[str, Any] | Callable[[dict[str, Any]], Mapping[str, Any]]
 Flat = dict[Path, Any]
 
-_NO_NUMBER = re.compile(r"[-+]?0[0-9_]+|[-+]?[0-9][0-9_]*(:[0-5]?[0-9])+")
-"""What yaml 1.1 reads as an octal number and as one of base 60, which nobody means."""
-
 _WHOLE = re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE]\+?[0-9]{1,2}")
 
 
@@ -153,13 +150,11 @@ def read_settings_file(file: FilePath, command: str = "train") -> dict[str, Any]
 def read_text(text: str, path: Path, model: type[BaseModel], command: str = "train") -> Any:
     """Read a value that was typed as text: as yaml, or literally where only that fits the setting.
 
-    Yaml reads 007 as a number and no as false; a setting that holds text means what was typed.
+    Yaml reads 7 as a number and true as a truth value; a setting that holds text means what was typed.
 
     Raises:
         SettingsError: it gives a key twice, and is not text alone.
     """
-    if _NO_NUMBER.fullmatch(text.strip()):
-        return text.strip()
     field = dict(fields(model)).get(path)
     try:
         value = yaml_of(text)

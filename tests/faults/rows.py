@@ -19,6 +19,8 @@ FAULTS = (
     Fault("a shard replaced while training, some damage allowed", reading.tolerated(reading.replace)),
     Fault("a loss that is not a number", surroundings.not_finite),
     Fault("another locale and time zone", surroundings.ELSEWHERE),
+    Fault("a full disk, or nobody, behind what is printed", surroundings.PRINTED),
+    Fault("a terminal without letters, names that are not UTF-8", surroundings.TERMINALS),
     Fault("an output folder that cannot be written", writing.CANNOT_WRITE),
     Fault("two runs told to write one folder", writing.two_at_once),
     Fault("a run folder of an older version", surroundings.older_run),

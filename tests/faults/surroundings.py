@@ -1,8 +1,10 @@
-"""Numbers that are not finite, other locales and time zones, and run folders of older versions."""
+"""Numbers that are not finite, other locales, terminals, full disks behind the output, and runs of other versions."""
 
 import json
 import math
 import os
+import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -14,6 +16,7 @@ import numpy as np
 import yaml
 from torch import Tensor
 
+from muse_core.errors import ExitCode
 from muse_core.runs import RunFolder
 from muse_core.settings.section import fields
 from muse_core.settings.train import TrainSettings
@@ -124,3 +127,57 @@ def newer_run(part: str, scene: Scene, rng: np.random.Generator) -> Shown | None
 
 
 NEWER_RUN = tuple(partial(newer_run, part) for part in ("state", "setting"))
+
+
+RESULT = ("eval", "tiny", "--data", "demo:val:2", "--metric", "psnr", "--size-px", "16", "--json")
+
+
+def printed(stdout: str, stderr: str, code: int, scene: Scene, rng: np.random.Generator) -> Shown:
+    """A measurement that prints into a full disk or to a reader that left; its scores are in a file all the same."""
+    folder = scene.folder()
+    said = said_in(folder)
+    command = f"{shlex.join([sys.executable, '-m', 'muse_cli', *RESULT, '--out', 'scores.json'])}{stdout}"
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", f"{{ {command} ; }} 2>{stderr or shlex.quote(str(said))}"],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "COLUMNS": str(rng.integers(0, 300))},
+        stdout=subprocess.DEVNULL,
+        cwd=folder,
+        timeout=PATIENCE_S,
+        check=False,
+    )
+    scores = folder / "scores.json"
+    whole = scores.exists() and math.isfinite(json.loads(scores.read_text(encoding="utf-8"))["metrics"]["psnr"])
+    problem = "" if whole and done.returncode == code else f"exit code {done.returncode}, scores whole: {whole}"
+    return Shown(error_in(said, folder), done.returncode, "what was to be printed; the scores are written", 0, problem)
+
+
+PRINTED = (
+    partial(printed, " >/dev/full", "", ExitCode.FILE),
+    partial(printed, "", "/dev/full", ExitCode.DONE),
+    partial(printed, " | true", "", ExitCode.UNREAD),
+)
+
+
+def terminal(encoding: str, scene: Scene, rng: np.random.Generator) -> Shown:
+    """Images whose names no encoding has, through a terminal of another one: the document is whole."""
+    folder = scene.folder()
+    name = os.fsdecode(bytes(rng.choice([*range(48, 58), *range(97, 123), *range(128, 256)], 12).tolist())) + ".png"
+    image = sorted(scene.pictures.iterdir())[int(rng.integers(16))]
+    shutil.copyfile(image, folder / name)
+    done = subprocess.run(
+        [sys.executable, "-m", "muse_cli", "infer", name, "--checkpoint", "tiny", "--size-px", "16", "--json"],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "PYTHONIOENCODING": encoding},
+        capture_output=True,
+        cwd=folder,
+        timeout=PATIENCE_S,
+        check=False,
+    )
+    said = said_in(folder)
+    said.write_bytes(done.stderr)
+    named = [one["image"] for one in json.loads(done.stdout.decode(encoding)).get("images", [])]
+    written = list(folder.glob("*-recon.png"))
+    problem = "" if (done.returncode, named, len(written)) == (0, [name], 1) else f"{named}, {written}"
+    return Shown(error_in(said, folder), done.returncode, "nothing", 0, problem)
+
+
+TERMINALS = tuple(partial(terminal, encoding) for encoding in ("ascii", "latin-1", "utf-8"))

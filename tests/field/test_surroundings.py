@@ -37,7 +37,7 @@ def image(path: Path) -> Path:
 
 
 def shards(folder: Path, count: int = 4) -> None:
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(count)
     members = []
     for number in range(count):
         stream = io.BytesIO()
@@ -109,7 +109,7 @@ def test_files_and_folders_whose_names_are_not_utf8_go_through_every_command(mus
     (tmp_path / NOT_UTF8 / f"a{NOT_UTF8}" / f"x{NOT_UTF8}.png").write_bytes(b"no image")
     assert muse("shard", NOT_UTF8, "--classes", "folders").code == 0
     made = tmp_path / f"{NOT_UTF8}-shards"
-    assert json.loads((made / "index.json").read_text(encoding="utf-8"))["classes"] == [f"a{NOT_UTF8}", f"b{NOT_UTF8}"]
+    assert json.loads((made / "index.json").read_text(encoding="utf-8"))["classes"] == ["ad\\xff", "bd\\xff"]
     assert os.fsencode(f"x{NOT_UTF8}.png") in (made / "skipped.csv").read_bytes()
     for arguments in (
         ("eval", "tiny", "--data", str(made), "--metric", "psnr", "--out", f"{NOT_UTF8}.json"),
@@ -523,6 +523,16 @@ def test_what_is_typed_means_what_it_says(
     assert shown("--set", text) == value
     monkeypatch.setenv(f"MUSE_{command}__{key.replace('.', '__')}".upper(), typed)
     assert shown() == value
+
+
+@pytest.mark.parametrize(("text", "value"), [("seed: 010", 10), ("seed: 1e3", 1000), ("seed: 0x10", 16)])
+def test_numbers_in_a_file_are_those_of_the_command_line(text: str, value: int, muse: Muse, tmp_path: Path) -> None:
+    (tmp_path / "s.yaml").write_text(f"run: {{{text}}}\ndata: {{train: no}}\ntraining: {{compile: yes, track: none}}\n")
+    settings = muse("config", "show", "train", "--config", "s.yaml", "--json").json["settings"]
+    assert settings["run"]["seed"] == value
+    assert settings["data"]["train"] == "no"
+    assert settings["training"]["compile"] is True
+    assert settings["training"]["track"] == ["none"]
 
 
 @pytest.mark.parametrize(

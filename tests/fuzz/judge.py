@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from types import FrameType
-from typing import Any
+from typing import Any, TextIO
 
 from muse_cli.main import main
 from muse_core.errors import ExitCode
@@ -37,11 +37,11 @@ class Ended:
         return document
 
 
-def muse(*arguments: str) -> Ended:
+def muse(*arguments: str, stdout: TextIO | None = None) -> Ended:
     """Run a command line; a traceback, a hang and exit code 1 are bugs, and so is an error without a sentence."""
     out, err = io.StringIO(), io.StringIO()
     try:
-        with guarded(), redirect_stdout(out), redirect_stderr(err):
+        with guarded(), redirect_stdout(stdout or out), redirect_stderr(err):
             code = main(arguments)
     except HangError:
         return Ended(arguments, -1, out.getvalue(), err.getvalue(), f"hangs for more than {GUARD_S:.0f} s")

@@ -12,6 +12,7 @@ from tests.fuzz.pickles import pickles
 from tests.fuzz.pictures import captions, pictures
 from tests.fuzz.plugins import plugins
 from tests.fuzz.settings import settings
+from tests.fuzz.surroundings import surroundings
 from tests.fuzz.tables import tables
 from tests.fuzz.tars import tars
 
@@ -21,11 +22,12 @@ KINDS = (
     Kind("captions", 0.10, 30, captions),
     Kind("tables", 0.08, 10, tables),
     Kind("tars", 0.18, 30, tars),
-    Kind("settings", 0.20, 30, settings),
+    Kind("settings", 0.14, 30, settings),
     Kind("checkpoints", 0.08, 10, checkpoints),
     Kind("torch files", 0.04, 10, torch_files),
     Kind("pickles", 0.04, 20, pickles),
     Kind("run folders", 0.04, 10, runs),
+    Kind("surroundings", 0.06, 20, surroundings),
     Kind("plugin metadata", 0.04, 10, plugins),
 )
 

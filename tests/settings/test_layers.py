@@ -165,12 +165,11 @@ def test_a_file_that_cannot_be_used_is_named(tmp_path: Path, content: str | None
     assert str(path) in str(caught.value)
 
 
-def test_a_date_that_no_calendar_has_is_a_mistake_like_any_other(tmp_path: Path) -> None:
+def test_a_day_is_text_whether_a_calendar_has_it_or_not(tmp_path: Path) -> None:
     path = tmp_path / "settings.yaml"
-    path.write_text("run: {name: 2026-99-99}")
-    with pytest.raises(MuseError, match="cannot be read as yaml"):
-        solve(file=path)
-    assert solve(sets=["run.name=2026-99-99"])[0].run.name == "2026-99-99"
+    for day in ("2026-99-99", "2026-11-27"):
+        path.write_text(f"run: {{name: {day}}}")
+        assert solve(file=path)[0].run.name == solve(sets=[f"run.name={day}"])[0].run.name == day
 
 
 def test_set_without_a_value_is_a_mistake_of_the_command_line() -> None:
