@@ -10,6 +10,7 @@ from muse_cli.output import out
 from muse_core.errors import MEASURING_MEMORY, TRAINING_MEMORY, ExitCode, MuseError
 from muse_core.registry import find, import_path
 from muse_core.settings import Origins, resolve
+from muse_core.settings.measuring import ProbeSettings
 from muse_core.settings.presets import RECIPES, SIZES, STAGES, preset
 from muse_core.settings.train import TrainSettings
 
@@ -78,8 +79,12 @@ def memory_hint(settings: BaseModel) -> str:
         again = "--set training.checkpointing=true, then "
         return TRAINING_MEMORY.removeprefix(again if settings.training.checkpointing else "")
     names, batch = type(settings).model_fields, getattr(settings, "batch_size", 1)
+    if type(settings) is ProbeSettings:  # probes have no --batch-size
+        return "fewer images: --limit and --train-limit"
+    if "workers" in names:
+        return "fewer --workers"
     if "size_px" not in names:
-        return "a smaller --batch-size" if batch != 1 else "fewer or smaller images"
+        return "a smaller --batch-size" if batch != 1 else "fewer images: --limit"
     return MEASURING_MEMORY if batch != 1 else "a smaller --size-px"
 
 

@@ -232,6 +232,7 @@ def go_on(where: str, flags: Mapping[str, Any], sets: list[str], config: Path | 
     """
     from muse_cli.joining import as_seen
     from muse_cli.launch import refuse_unfit, resume
+    from muse_cli.settings import memory_hint
     from muse_core.files import read_json
     from muse_core.runs import unfinished
     from muse_core.settings import resolve as resolve_settings
@@ -252,6 +253,7 @@ def go_on(where: str, flags: Mapping[str, Any], sets: list[str], config: Path | 
         TrainSettings, command="train", flags=flags, sets=sets, file=run.path / "config.yaml", environ={}
     )
     refuse_absent(run, settings)
+    out.memory_hint = memory_hint(settings)
     refuse_unfit(settings)
     before = read_json(run.path / "origins.json")
     if typed & set(MAY_MOVE):  # of several processes each refuses for itself, as none has met the others yet

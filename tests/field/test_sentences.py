@@ -113,7 +113,8 @@ def test_i3_the_hint_fits_what_is_done() -> None:
     eval_hint = memory_hint(EvalSettings())
     assert eval_hint.index("--batch-size") < eval_hint.index("--size-px")
     assert memory_hint(EvalSettings(batch_size=1)) == memory_hint(AttentionSettings()) == "a smaller --size-px"
-    assert "--size-px" not in memory_hint(ProbeSettings()) + memory_hint(ShardSettings())
+    assert memory_hint(ProbeSettings()) == "fewer images: --limit and --train-limit"
+    assert memory_hint(ShardSettings()) == "fewer --workers"
     train = memory_hint(TrainSettings())
     places = [train.index(word) for word in ("training.checkpointing", "training.accumulation", "--batch-size")]
     assert places == sorted(places)
