@@ -42,6 +42,8 @@ def _run(arguments: Sequence[str]) -> int:
     try:
         with _warnings_told():
             settle_variables()
+            if not {"--help", "-h", "--version"} & set(arguments):
+                os.getcwd()  # in a folder that is gone, oneMKL ends the process while torch is imported
             from typer.main import get_command
 
             from muse_cli.app import app
