@@ -13,7 +13,9 @@ from pathlib import Path
 from muse_core.errors import MuseError
 from muse_core.home import expanded, user_cache
 from muse_core.model.weights.reading import INDEX, open_tensors
-from muse_core.model.weights.tiny import PACK
+
+PACK = Path(__file__).parent / "tiny_pack"
+"""The tiny foundation pack; `muse_core.model.weights.tiny` loads it."""
 
 _HUB_FILES = (
     "model.safetensors",

@@ -25,8 +25,8 @@ from transformers import (
 
 from muse_core.model.images import imagenet_normalize
 from muse_core.model.text import TextTower, WordTokenizer
+from muse_core.model.weights.parts import PACK as PACK
 
-PACK = Path(__file__).parent / "tiny_pack"
 RESOLUTION = 64
 WIDTH = 96
 CHANNELS = 16
