@@ -13,7 +13,7 @@ STATES = ("running", "finished", "failed", "interrupted")
 _TOP = r"config\.yaml|origins\.json|identity\.json|environment\.json|status\.json|metrics\.jsonl|log(-\d+)?\.txt"
 _IN_STEP = r"(state\.json|(model|average|training)\.safetensors)"
 _NAMES = re.compile(
-    rf"{_TOP}|checkpoints/last|checkpoints/step-\d{{7,}}/{_IN_STEP}|samples/step-\d{{7,}}\.png|tensorboard/events\.out\.tfevents\.[^/]+"
+    rf"{_TOP}|checkpoints/(last|best)|checkpoints/step-\d{{7,}}/{_IN_STEP}|samples/step-\d{{7,}}\.png|tensorboard/events\.out\.tfevents\.[^/]+"
 )
 _OLD_REPORT = re.compile(rb'<meta name="generator" content="muse [0-9.]+">')
 

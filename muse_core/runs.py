@@ -1,7 +1,7 @@
 """The run folder: the one place that knows what a run leaves behind and how to find it again.
 
     config.yaml  origins.json  environment.json  identity.json  status.json  log.txt  metrics.jsonl
-    checkpoints/step-0002000/  checkpoints/last   samples/   results/   report.html   tensorboard/
+    checkpoints/step-0002000/  checkpoints/last  checkpoints/best   samples/   results/   report.html   tensorboard/
 
 A folder is a run when it has status.json. Nothing here knows what is inside a checkpoint.
 """
@@ -9,8 +9,8 @@ A folder is a run when it has status.json. Nothing here knows what is inside a c
 import json
 import os
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,14 +19,15 @@ from typing import Any, Literal, Self
 
 import yaml
 
+from muse_core import run_checkpoints as saved
 from muse_core.errors import TRAINING_MEMORY, ExitCode, MuseError, MuseWarning, explained
-from muse_core.files import free_name, held, read_json, write_atomically, write_json, written_aside
+from muse_core.files import free_name, held, read_json, write_atomically, write_json
 from muse_core.home import expanded
 from muse_core.interrupts import Terminated as Terminated
 from muse_core.json_text import finite, utf8
 from muse_core.machine import environment, without_secrets
 from muse_core.records import read_records
-from muse_core.run_files import RUNS, is_left_over, remove_step, strangers_in_step
+from muse_core.run_files import RUNS
 from muse_core.text_files import read_text_file
 from muse_core.yaml_files import yaml_of
 
@@ -193,32 +194,22 @@ class RunFolder:
 
     def sample_path(self, step: int) -> Path:
         """Return where the samples of a step go."""
-        return self.path / "samples" / f"{_step_name(step)}.png"
+        return self.path / "samples" / f"{saved.step_name(step)}.png"
 
-    @contextmanager
-    def checkpoint(self, step: int, keep: int | None = None) -> Iterator[Path]:
-        """Fill the checkpoint of `step`; once complete it becomes `last`, and older ones beyond `keep` go."""
-        with written_aside(self.path / "checkpoints" / _step_name(step), strangers_in_step) as folder:
-            yield folder
-        write_atomically(self.path / "checkpoints" / "last", _step_name(step) + "\n")
-        if keep is not None:
-            for old in self.checkpoints()[: -max(keep, 1)]:
-                remove_step(old)
+    def checkpoint(
+        self, step: int, keep: int | None = None, best: saved.Choice | None = None
+    ) -> AbstractContextManager[Path]:
+        """Fill the checkpoint of `step`; then it is `last`, `best` chooses, and others beyond the newest `keep` go."""
+        return saved.saved(self.path, step, keep, best)
 
     def checkpoints(self) -> list[Path]:
         """List complete checkpoints, oldest step first."""
-        return sorted(p for p in (self.path / "checkpoints").glob("step-*") if p.is_dir() and not is_left_over(p))
+        return saved.complete(self.path)
 
     def last_checkpoint(self) -> Path | None:
         """Return the checkpoint that `last` names, or else the highest step."""
-        pointer = self.path / "checkpoints" / "last"
-        if pointer.is_file():
-            named = pointer.read_text(encoding="utf-8", errors="replace").strip()
-            found = [one for one in self.checkpoints() if one.name == named]
-            if found:
-                return found[0]
-        complete = self.checkpoints()
-        return complete[-1] if complete else None
+        steps = self.checkpoints()
+        return saved.pointed_at(self.path, saved.LAST) or (steps[-1] if steps else None)
 
 
 class FollowerFolder(RunFolder):
@@ -331,13 +322,16 @@ def newest_finished(where: Path | None = None, stage: int | None = None, size: s
 
 
 def find(where: str | Path) -> Path:
-    """Return the checkpoint folder meant by "latest", a run folder or a checkpoint folder.
+    """Return the checkpoint folder meant by "latest", a run folder, a checkpoint folder, or RUN:best.
 
     Raises:
         MuseError: there is none; the hint says how to get one.
     """
     if str(where) == "latest":
         return _latest()
+    pointer = saved.split_pointer(where)
+    if pointer:
+        return _pointed(*pointer)
     path = Path(where)
     if is_run(path):
         return _last_of(RunFolder(path))
@@ -375,7 +369,9 @@ def unfinished(where: str | Path) -> RunFolder:
 
 
 def run_of(path: Path) -> RunFolder | None:
-    """Return the run that a run folder, a checkpoint, or a file inside one belongs to."""
+    """Return the run that a run folder, a checkpoint, RUN:best, or a file inside one belongs to."""
+    pointer = saved.split_pointer(path)
+    path = Path(pointer[0]) if pointer else path
     inside = [path, *path.absolute().parents][:4]
     return next((RunFolder(folder) for folder in inside if is_run(folder)), None)
 
@@ -387,6 +383,11 @@ def _latest() -> Path:
             f"there is no finished run in {runs_dir()}", hint="make one with `muse demo`, or name a --checkpoint"
         )
     return _last_of(newest)
+
+
+def _pointed(where: str, pointer: str) -> Path:
+    run = RunFolder(_latest().parents[1]) if where == "latest" else RunFolder.open(Path(where))
+    return _last_of(run) if pointer == saved.LAST else saved.needed_best(run.path)
 
 
 def _last_of(run: RunFolder) -> Path:

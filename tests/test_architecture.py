@@ -15,7 +15,7 @@ THE_LOOP = ("muse_core/training/loop.py", "train")
 # What each part may import of muse_core besides itself; parts of one file are named by that file.
 BASE = {
     *("errors", "progress", "interrupts", "files", "identity", "image_files", "file_names", "marks", "ownership"),
-    *("registry", "machine", "runs", "text_files", "yaml_files", "home", "json_text", "muse_core"),
+    *("registry", "machine", "runs", "run_checkpoints", "text_files", "yaml_files", "home", "json_text", "muse_core"),
 }
 ARROWS = {
     "errors": set(),
@@ -34,6 +34,7 @@ ARROWS = {
     "marks": {"json_text"},
     "ownership": {"errors", "files", "marks"},
     "run_files": {"marks", "ownership"},
+    "run_checkpoints": {"errors", "files", "run_files"},
     "registry": {"errors"},
     "machine": {"errors", "muse_core"},
     "runs": {
@@ -44,6 +45,7 @@ ARROWS = {
         "interrupts",
         "machine",
         "records",
+        "run_checkpoints",
         "run_files",
         "text_files",
         "yaml_files",

@@ -62,7 +62,9 @@ SaveEvery = Annotated[
 EvalEvery = Annotated[
     int | None, typer.Option("--eval-every", min=1, help="Steps between measurements.", rich_help_panel=PACE)
 ]
-Keep = Annotated[int | None, typer.Option("--keep", min=1, help="Checkpoints kept.", rich_help_panel=PACE)]
+Keep = Annotated[
+    int | None, typer.Option("--keep", min=1, help="Checkpoints kept, beside the best.", rich_help_panel=PACE)
+]
 Compile = Annotated[
     bool | None,
     typer.Option("--compile", help="Let torch compile the networks: a slow start, faster steps.", rich_help_panel=PACE),
@@ -238,8 +240,10 @@ def go_on(where: str, flags: Mapping[str, Any], sets: list[str], config: Path | 
     from muse_core.settings import resolve as resolve_settings
     from muse_core.settings.train import TrainSettings
     from muse_core.training.identity import MAY_CHANGE, MAY_MOVE, refuse_absent, refuse_moved, with_absolute_paths
+    from muse_core.training.way_on import refuse_finished
 
     run = as_seen(unfinished(where))
+    refuse_finished(run, flags.get("training.steps"))
     typed = {key for key, value in flags.items() if value is not None} | {text.partition("=")[0] for text in sets}
     refused = sorted(typed - MAY_CHANGE - set(MAY_MOVE)) + (["--config"] if config else [])
     if refused:

@@ -14,7 +14,8 @@ from muse_core.model.export import is_export
 from muse_core.model.latent_stats import STATS_NAME
 from muse_core.model.released import released_file
 from muse_core.progress import Progress
-from muse_core.runs import find_run, is_run
+from muse_core.run_checkpoints import split_pointer
+from muse_core.runs import find, find_run, is_run
 
 
 def inspect(
@@ -23,8 +24,9 @@ def inspect(
     """Look through shards, a checkpoint, a run folder, or "latest", the run updated last.
 
     Args:
-        where: what to look at: a run; a checkpoint folder of ours; an exported tokenizer or a checkpoint of the public
-            code, as a file or the folder that holds it; a folder of latents; anything else is read as shards.
+        where: what to look at: a run; a checkpoint folder of ours, or RUN:best; an exported tokenizer or a checkpoint
+            of the public code, as a file or the folder that holds it; a folder of latents; anything else is read as
+            shards.
         deep: of shards, decode every picture.
         readers: of shards, say whether so many ranks x workers can be fed.
         progress: told of every shard.
@@ -32,9 +34,9 @@ def inspect(
     Raises:
         MuseError: there is nothing of that kind.
     """
-    path = Path(where)
     if str(where) == "latest":
         return inspect_run(find_run("latest").path)
+    path = find(where) if split_pointer(where) else Path(where)
     if is_run(path):
         return inspect_run(path)
     holder = path.parent if path.is_file() and path.suffix != ".tar" else path

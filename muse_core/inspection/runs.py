@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from muse_core.errors import MuseError
 from muse_core.inspection.checkpoints import inspect_checkpoint
 from muse_core.inspection.findings import Findings, Inspection
+from muse_core.run_checkpoints import BEST, pointed_at, step_of
 from muse_core.runs import RunFolder
 from muse_core.settings.train import TrainSettings
 
@@ -29,7 +30,7 @@ def inspect_run(path: Path) -> Inspection:
     _judge_metrics(run, problems)
     for left in sorted((path / "checkpoints").glob(".step-*")):
         notes.note("checkpoint that was never completed (--resume removes it)", left.name)
-    steps = [int(one.name.removeprefix("step-")) for one in run.checkpoints()]
+    steps, best = [step_of(one) for one in run.checkpoints()], pointed_at(path, BEST)
     inside = _inside(last, problems, notes)
     going_on = _going_on(run, last)
     facts = {
@@ -37,11 +38,13 @@ def inspect_run(path: Path) -> Inspection:
         "checkpoints": steps,
         "metrics": len(_records(run)),
         "last": inside.to_json() if inside else None,
+        "best": step_of(best) if best else None,
         "resume": going_on,
     }
+    saved = [f"{step} (best)" if best and step == step_of(best) else str(step) for step in steps]
     lines = [
         f"run        stage {status.stage}, size {status.size}: {status.state} at step {status.step} of {status.steps}",
-        f"saved      {', '.join(map(str, steps)) or 'nothing yet'}",
+        f"saved      {', '.join(saved) or 'nothing yet'}",
         *(inside.lines if inside else ()),
         f"resume     {going_on}",
     ]

@@ -6,6 +6,7 @@ from muse_core.model.checkpoint import CheckpointState, load_network
 from muse_core.model.export import is_export, load_export
 from muse_core.model.network import MuseNetwork
 from muse_core.model.released import load_released, released_file
+from muse_core.run_checkpoints import split_pointer
 from muse_core.runs import find, is_run
 
 
@@ -15,6 +16,8 @@ def locate(where: str | Path) -> Path:
     Raises:
         MuseError: there is nothing to load; the hint says how to get something.
     """
+    if split_pointer(where):
+        return find(where)
     path = Path(where)
     if path.is_file() and ((path.parent / "state.json").is_file() or is_export(path.parent)):
         return path.parent  # a file inside a checkpoint of ours

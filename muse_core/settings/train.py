@@ -112,7 +112,7 @@ class TrainingSettings(Section):
     eval_every: Positive = 5_000
     sample_every: Positive = 2_000
     log_every: Positive = 50
-    keep: Positive = Field(2, description="checkpoints kept; the newest always is")
+    keep: Positive = Field(2, description="checkpoints kept, besides the best one; the newest always is")
     track: tuple[Literal["tensorboard", "none"], ...] = ("tensorboard",)
     threads: int | None = Field(None, gt=0, description="CPU threads of one process; empty: what torch chooses")
 

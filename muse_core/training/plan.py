@@ -24,7 +24,7 @@ from muse_core.training.setup import (
     spec_of,
     warmup_of,
 )
-from muse_core.training.stages import Division, part_of
+from muse_core.training.stages import STAGES, Division, part_of
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ def _lines(
         f"batch    {training.batch_size} images = {world} process(es) x {training.accumulation} part(s) x "
         f"{part // world}; {_decoded(settings, part // world)}",
         f"data     {data.train or 'not named yet'}: {_readers(settings, world)}",
-        f"held out {data.val or 'nothing: no --val-data, so nothing is measured while training'}",
+        f"held out {_held_out(settings)}",
         f"starts   {_start(settings, init)}",
         f"steps    {training.steps}, peak rate {settings.optim.lr:g} after {warmup_of(settings)} warm-up steps",
     ]
@@ -198,6 +198,12 @@ def _start(settings: TrainSettings, init: Path | None) -> str:
         return str(init)
     needs = settings.run.stage > 1 and settings.run.init != "none"
     return "from a previous stage that is missing" if needs else "new connector on published parts"
+
+
+def _held_out(settings: TrainSettings) -> str:
+    if settings.data.val is None:
+        return "nothing, so nothing is measured and no checkpoint is the best; --val-data SHARDS gives both"
+    return f"{settings.data.val}: {STAGES[settings.run.stage].decides} makes checkpoints/best"
 
 
 def _decoded(settings: TrainSettings, local: int) -> str:

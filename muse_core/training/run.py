@@ -23,6 +23,7 @@ from muse_core.progress import Progress, Tracker
 from muse_core.runs import RunFolder
 from muse_core.training.adversary import Adversary
 from muse_core.training.average import Average
+from muse_core.training.held_out import PREFIX, HeldOut
 from muse_core.training.objective import Objective, StepOutput
 from muse_core.training.optimizers import (
     clip_streams,
@@ -83,6 +84,7 @@ class Run:
     accelerator: Accelerator
     progress: Progress
     watch: Watch
+    held_out: HeldOut
     dtype: torch.dtype = torch.float32
     writer: object | None = None
     first_step: int = 0
@@ -200,7 +202,8 @@ class Run:
             return
         with self.average.swapped_in():
             scores = self.validation.measure(self.network, self.objective)
-        self.record(done, {f"val/{name}": score for name, score in scores.items()})
+        self.record(done, {f"{PREFIX}{name}": score for name, score in scores.items()})
+        self.held_out.add(done, scores)
 
     def sample(self, done: int) -> None:
         """Draw held-out images, their reconstructions and attention with the averaged weights."""
@@ -248,7 +251,7 @@ class Run:
             frozen=identity.frozen,
             training=training,
         )
-        with self.folder.checkpoint(done, keep=self.pace.keep) as folder:
+        with self.folder.checkpoint(done, keep=self.pace.keep, best=self.held_out.best) as folder:
             write_tensors(tensors, folder / "training.safetensors")
             save_network(folder, self.network, self.average.shadow, state)
         self.folder.update(step=done)

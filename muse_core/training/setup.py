@@ -24,11 +24,13 @@ from muse_core.model.numbers import WHOLE, Lowered
 from muse_core.model.opening import open_network
 from muse_core.model.routing import ROUTINGS
 from muse_core.progress import Progress, warn_once
+from muse_core.run_checkpoints import point_to_best
 from muse_core.runs import RunFolder
 from muse_core.settings.train import TrainSettings
 from muse_core.training.acceleration import compile_parts, recompute
 from muse_core.training.adversary import Adversary
 from muse_core.training.average import Average
+from muse_core.training.held_out import HeldOut
 from muse_core.training.judging import active_losses, build_judges, frozen_parts, refuse_other_judges
 from muse_core.training.objective import Decoding, Judges, Objective, Trainee
 from muse_core.training.optimizers import build_optimizer, named
@@ -247,12 +249,15 @@ def build_run(
         accelerator=accelerator,
         progress=progress,
         watch=watch,
+        held_out=HeldOut.recorded(STAGES[settings.run.stage].decides, folder.metrics()),
         dtype=dtype,
         writer=_writer(settings, folder, accelerator),
         cursor=dict(cursor),
     )
     if resumed:
         run.restore(resumed)
+        if accelerator.is_main_process:  # a process that was killed while it saved may not have come to this
+            point_to_best(folder.path, run.held_out.best)
     if settings.training.compile:
         compile_parts(network, judges)
     return run

@@ -10,6 +10,7 @@ from torch import nn
 
 from muse_core.model.network import MuseNetwork
 from muse_core.model.routing import Routing
+from muse_core.training.held_out import Score
 
 PARTS = ("encoder", "adapter", "topology", "semantic", "texture", "decoder")
 
@@ -27,20 +28,23 @@ topology step."""
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage: its name, the parts that train in it, and those that the paper names for it."""
+    """One stage: its name, the parts that train in it, those that the paper names for it, and the held-out score that
+    decides which of its checkpoints is the best."""
 
     number: int
     title: str
     trained: frozenset[str]
     named: frozenset[str]
+    decides: Score
 
 
 _PIXELS = frozenset({"adapter", "topology", "texture", "decoder"})
 _ALL = frozenset(PARTS)
+_PSNR = Score("psnr", higher=True)
 STAGES: Mapping[int, Stage] = {
-    1: Stage(1, "topology", _PIXELS, named=frozenset({"topology"})),
-    2: Stage(2, "semantics", _PIXELS | {"semantic"}, named=frozenset({"topology", "semantic"})),
-    3: Stage(3, "synergy", _ALL, named=_ALL),
+    1: Stage(1, "topology", _PIXELS, named=frozenset({"topology"}), decides=Score("topology", higher=False)),
+    2: Stage(2, "semantics", _PIXELS | {"semantic"}, named=frozenset({"topology", "semantic"}), decides=_PSNR),
+    3: Stage(3, "synergy", _ALL, named=_ALL, decides=_PSNR),
 }
 """The paper's table names W_Q and W_K for stage 1, W_V and the projector for stage 2; its figure draws the topology
 loss in both."""

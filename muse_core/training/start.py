@@ -21,6 +21,7 @@ from muse_core.training.identity import FILE as IDENTITY, go_on, identify, refus
 from muse_core.training.loop import train as train_loop
 from muse_core.training.plan import Plan, make_plan
 from muse_core.training.setup import build_run
+from muse_core.training.way_on import refuse_finished
 
 
 @dataclass(frozen=True)
@@ -105,8 +106,7 @@ def resume(folder: RunFolder, progress: Progress | None = None) -> RunSummary:
     """
     progress = progress or Silent()
     settings = TrainSettings.model_validate(folder.settings())
-    if folder.status.state == "finished":
-        raise MuseError(f"{folder.path} is finished", hint=f"muse train --init {folder.path} for a new run from it")
+    refuse_finished(folder)
     with folder.held():
         _tidy(folder, progress)
         last = folder.last_checkpoint()

@@ -1,6 +1,7 @@
 """`muse train` as far as it decides things itself: stages, flags, chains, plans, resuming."""
 
 import json
+import shlex
 import subprocess
 import sys
 import time
@@ -245,3 +246,21 @@ def test_a_run_that_was_terminated_goes_on_and_tells_each_step_once(muse: Muse, 
     assert muse("train", "--resume", "run").code == 0
     assert [record["step"] for record in run.metrics()] == list(range(1, 31))
     assert run.status.state == "finished"
+
+
+@pytest.mark.parametrize("more", [[], ["--steps", "500"]])
+def test_a_finished_run_says_how_to_train_on_from_it(
+    muse: Muse, stopped: RunFolder, started: list[TrainSettings], more: list[str]
+) -> None:
+    settings = stopped.settings()
+    settings["model"]["width"], settings["data"]["train"] = 64, "my shards"
+    stopped.write_settings(settings, {})
+    stopped.finish(10)
+    ended = muse("train", "--resume", str(stopped.path), *more)
+    assert ended.code == ExitCode.FILE
+    assert "runs/mine is finished: its 10 steps are done, and its learning rate has come to its end" in ended.err
+    hint = ended.err.partition("hint: muse ")[2].partition(" (a new run")[0]
+    assert muse(*shlex.split(hint)).code == 0
+    (again,) = started
+    assert (again.run.init, again.data.train, again.model.width) == ("runs/mine", "my shards", 64)
+    assert again.training.steps == (500 if more else preset("tiny", 1)["training"]["steps"])
