@@ -102,15 +102,21 @@ def refuse_unfit(settings: "TrainSettings") -> None:
         MuseError: the batch, the lanes and the processes do not divide (exit code 3).
     """
     from muse_cli import joining
-    from muse_core.data.loader import LanePlan
     from muse_core.data.source import open_source
+    from muse_core.training.lanes import lane_plan
 
     if settings.data.train is None:
         return
-    rank, training = joining.launched(), settings.training
-    world = rank.count if rank else team_for(training.devices, settings.run.size).processes
+    rank = joining.launched()
+    world = rank.count if rank else team_for(settings.training.devices, settings.run.size).processes
     source = open_source(settings.data.train, size=settings.model.resolution)
-    LanePlan(training.batch_size // training.accumulation, settings.data.lanes, world).check(source)
+    try:
+        lane_plan(settings, source, world)
+    except MuseError as error:
+        lanes = settings.data.lanes or 1
+        able = ", ".join(str(number) for number in range(1, lanes + 1) if lanes % number == 0)
+        hint = f"the run keeps its {lanes} lanes, which so many processes can share: {able}"
+        raise MuseError(error.what, hint=hint, exit_code=error.exit_code) from None
 
 
 def create(settings: "TrainSettings", origins: Mapping[str, str], team: Team) -> "RunFolder":

@@ -43,7 +43,9 @@ def inspect(
         document["sheet"] = str(target)
         lines.append(f"sheet     {target}")
     lines += [f"note      {note.line()}" for note in found.notes]
-    out.result(document, "\n".join([*lines, "" if found.problems else "nothing is wrong"]).rstrip())
+    lines += [] if found.problems else ["nothing is wrong"]
+    lines += [f"next: {found.next}"] if found.next else []
+    out.result(document, "\n".join(lines))
     refuse(found)
 
 

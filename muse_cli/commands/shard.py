@@ -65,7 +65,13 @@ Split = Annotated[
 ]
 PerShard = Annotated[
     int | None,
-    typer.Option("--per-shard", min=1, help="Samples in a shard.", show_default="10000", rich_help_panel=HOW),
+    typer.Option(
+        "--per-shard",
+        min=1,
+        help="Samples in a shard.",
+        show_default="for 16 shards or more, at most 10000",
+        rich_help_panel=HOW,
+    ),
 ]
 ShardSize = Annotated[
     str | None,
@@ -201,7 +207,7 @@ def options_of(settings: "ShardSettings") -> "ShardOptions":
     return ShardOptions(
         **same,
         split=read_split(settings.split) if settings.split else None,
-        shard_bytes=read_size(settings.shard_size),
+        shard_bytes=read_size(settings.shard_size) if settings.shard_size else None,
         limit_errors=read_share(settings.limit_errors),
         min_long_side=settings.min_size,
     )

@@ -28,6 +28,9 @@ from muse_core.data.transforms import Transform, eval_transform
 from muse_core.data.vocabulary import counted
 from muse_core.errors import ExitCode, MuseError
 
+MOST_LANES = 8
+"""Lanes where nobody says how many, unless more processes have to be fed: one shuffle never holds all of the data."""
+
 _STREAM = 0x7A4F
 
 
@@ -39,17 +42,34 @@ class LanePlan:
     lanes: int
     world: int = 1
 
-    def check(self, source: Source) -> None:
-        """Refuse a plan that does not divide, or that the source cannot feed, naming a number of lanes that would."""
+    @classmethod
+    def of(cls, batch_size: int, lanes: int | None, world: int, source: Source) -> LanePlan:
+        """Return the plan with as many lanes as are asked for, or else as `chosen_lanes` says.
+
+        Raises:
+            MuseError: they do not divide, or the source cannot feed them.
+        """
+        plan = cls(batch_size, lanes or chosen_lanes(batch_size, world, source), world)
+        plan.check(source, chosen=lanes is None)
+        return plan
+
+    def check(self, source: Source, *, chosen: bool = False) -> None:
+        """Refuse a plan that does not divide, or that the source cannot feed, naming a number of lanes that would.
+
+        chosen: nobody asked for this number of lanes, so that the reason is another one.
+        """
         if min(self.batch_size, self.lanes, self.world) < 1:
             raise MuseError(
                 f"batch size {self.batch_size}, {self.lanes} lanes and {self.world} processes must all be positive",
                 exit_code=ExitCode.SETTINGS,
             )
+        if chosen:
+            self._check_processes(source)
         fits = self.fitting(source.max_lanes)
         hint = f"--set data.lanes={fits}" if fits else self._without_fit(source)
         if source.max_lanes is not None and self.lanes > source.max_lanes:
-            raise MuseError(f"{self.lanes} lanes need as many shards; {source.name} has {source.max_lanes}", hint=hint)
+            what = f"{self.lanes} lanes need as many {lane_unit(source)}s; {source.name} has {source.max_lanes}"
+            raise MuseError(what, hint=hint)
         if self.batch_size % self.lanes or self.lanes % self.world:
             raise MuseError(
                 f"a batch of {self.batch_size} over {self.lanes} lanes and {self.world} processes does not divide:"
@@ -64,9 +84,21 @@ class LanePlan:
         able = [n for n in range(1, top + 1) if self.batch_size % n == 0 and n % self.world == 0]
         return min(able, key=lambda n: (abs(n - self.lanes), n)) if able else None
 
+    def _check_processes(self, source: Source) -> None:
+        """Refuse processes that cannot all have a lane of their own."""
+        if source.max_lanes is not None and source.max_lanes < self.world:
+            what = f"{self.world} processes need as many {lane_unit(source)}s; {source.name} has {source.max_lanes}"
+            raise MuseError(what, hint=f"--devices {source.max_lanes} at most; or {self._without_fit(source)}")
+        if self.batch_size % self.world:
+            raise MuseError(
+                f"{self.batch_size} images that are read at once cannot be shared by {self.world} processes",
+                hint=self._without_fit(source),
+                exit_code=ExitCode.SETTINGS,
+            )
+
     def _without_fit(self, source: Source) -> str:
         if source.max_lanes is not None and source.max_lanes < self.world:
-            return f"write at least {self.world} shards, one per process"
+            return f"write at least {self.world} {lane_unit(source)}s, one per process"
         return f"make the batch a multiple of the {self.world} processes"
 
     def describe(self, source: Source, workers: int) -> str:
@@ -81,8 +113,9 @@ class LanePlan:
             return words
         low, high = source.max_lanes // self.lanes, -(-source.max_lanes // self.lanes)
         shards = f"{low}" if low == high else f"{low} or {high}"
-        known = f" of {counted(source.count, 'sample')}" if source.count is not None else ""
-        return f"{counted(source.max_lanes, 'shard')}{known}, {shards} in each of {words}"
+        unit, whole = lane_unit(source), source.count == source.max_lanes
+        known = f" of {counted(source.count, 'sample')}" if source.count is not None and not whole else ""
+        return f"{counted(source.max_lanes, unit)}{known}, {shards} in each of {words}"
 
     def of_rank(self, rank: int) -> range:
         """The lanes of one process."""
@@ -94,6 +127,21 @@ class LanePlan:
         mine, workers = self.of_rank(rank), max(1, min(workers, self.lanes // self.world))
         edges = [len(mine) * worker // workers for worker in range(workers + 1)]
         return [mine[low:high] for low, high in zip(edges, edges[1:], strict=False)]
+
+
+def lane_unit(source: Source) -> str:
+    """Return the noun of what lanes share out: each lane of a source needs one."""
+    return getattr(source, "lane_unit", "shard")
+
+
+def chosen_lanes(batch_size: int, world: int, source: Source) -> int:
+    """Return the number of lanes where nobody says one: the most up to `MOST_LANES` that everything allows.
+
+    It divides the batch, each process gets equally many, and the source can feed it. More processes than `MOST_LANES`
+    get one each. Where no number is allowed, it is that of the processes, for `LanePlan.check` to refuse.
+    """
+    top = min(MOST_LANES, batch_size, source.max_lanes or MOST_LANES)
+    return next((n for n in range(top, 0, -1) if batch_size % n == 0 and n % world == 0), world)
 
 
 @dataclass

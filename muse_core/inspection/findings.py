@@ -48,6 +48,7 @@ class Inspection:
     """The result.
 
     facts: JSON-able. lines: the facts for people. notes: what is odd but harms nothing here. problems: what is wrong.
+    next: the command that comes next, "" where none is known.
     """
 
     kind: Kind
@@ -56,6 +57,7 @@ class Inspection:
     lines: tuple[str, ...]
     notes: tuple[Finding, ...] = ()
     problems: tuple[Finding, ...] = ()
+    next: str = ""
 
     @property
     def healthy(self) -> bool:
@@ -68,6 +70,7 @@ class Inspection:
             "kind": self.kind,
             "name": self.name,
             **self.facts,
+            **({"next": self.next} if self.next else {}),
             "notes": [asdict(one) for one in self.notes],
             "problems": [asdict(one) for one in self.problems],
         }

@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 from muse_core.data.decode import RawSample, decode
 from muse_core.data.places import folder_of
 from muse_core.data.sample import Sample
-from muse_core.data.shards import Shard, find_shards, read_index, read_shard
+from muse_core.data.shards import Shard, ShardSource, find_shards, read_index, read_shard
 from muse_core.errors import ExitCode, MuseError
 from muse_core.home import expanded
 from muse_core.inspection.findings import Findings, Inspection
 from muse_core.inspection.look import Look, look_at
+from muse_core.inspection.training import train_command, training_facts, training_line
 from muse_core.machine import cores
 from muse_core.progress import Progress, Silent
 
@@ -52,9 +54,12 @@ def inspect_shards(
         whole.merge(look)
     _judge_whole(whole, shards, indexes)
     facts = _facts(shards, whole, deep) | {"other_splits": _others(where, split)}
+    facts["training"] = training_facts(ShardSource(where, split=split), whole.fields["caption"])
     if readers is not None:
         facts["readers"] = _feeding(readers, [look.samples for look in looks], whole.problems, where)
-    return Inspection("shards", where, facts, tuple(_lines(facts)), whole.notes.all(), whole.problems.all())
+    held_out = any(Path(other).name == "val" for other in facts["other_splits"])
+    command = "" if whole.problems.seen else train_command(where, facts["training"], held_out=held_out)
+    return Inspection("shards", where, facts, tuple(_lines(facts)), whole.notes.all(), whole.problems.all(), command)
 
 
 def pick_samples(where: str, amount: int, split: str = "train") -> list[Sample]:
@@ -193,5 +198,6 @@ def _lines(facts: Mapping[str, Any]) -> Iterator[str]:
         low, high = readers["shards_each"]
         few, many = readers["samples_each"]
         yield f"readers   {readers['asked']} can be fed: {low} to {high} shards, {few:,} to {many:,} samples each"
+    yield training_line(facts["training"], facts["usable"])
     if facts["other_splits"]:
         yield f"left out  {', '.join(facts['other_splits'])}: muse inspect looks at one split"

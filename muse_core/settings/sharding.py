@@ -19,8 +19,10 @@ class ShardSettings(Section):
     classes: str = Field("auto", description="auto (folders, if that is all they can mean), none, folders, csv:FILE")
     masks: str | None = Field(None, description="folder with NAME.png for each picture")
     split: str | None = Field(None, description="as in train=0.95,val=0.05; drawn by a hash of each name")
-    per_shard: Positive = Field(10_000, description="samples in a shard, at most")
-    shard_size: str = Field("512MB", description="size of a shard, at most")
+    per_shard: Positive | None = Field(
+        None, description="samples in a shard, at most; empty: for 16 shards or more from 128 images on, at most 10000"
+    )
+    shard_size: str | None = Field(None, description="size of a shard, at most; empty: 512MB")
     resize: Positive | None = Field(None, description="shorter side in pixels; never enlarged; empty: bytes untouched")
     quality: int = Field(95, ge=1, le=100, description="of re-encoded jpg and webp")
     format: Literal["keep", "jpg", "webp"] = Field("keep", description="keep: bytes untouched unless resized")

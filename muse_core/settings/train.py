@@ -131,7 +131,11 @@ class DataSettings(Section):
 
     train: str | None = Field(None, description="shards: folder, pattern or URL; `demo` makes scenes")
     val: str | None = Field(None, description="held-out shards; without them nothing is measured while training")
-    lanes: Positive = Field(8, description="fixed logical readers, the same on any number of processes")
+    lanes: Positive | None = Field(
+        None,
+        description="fixed logical readers of disjoint shards, which make the order of samples the same on any number "
+        "of processes; empty: up to 8, as many as shards, batch, accumulation and processes allow",
+    )
     workers: int = Field(1, ge=0, description="reader processes per device")
     flip: bool = Field(False, description="mirror half of the images; captions may name left and right")
     val_images: Positive = Field(64, description="held-out images measured at each evaluation")
@@ -151,7 +155,7 @@ class TrainSettings(Section):
     @model_validator(mode="after")
     def _lanes_divide(self) -> "TrainSettings":
         part = self.training.batch_size // self.training.accumulation
-        if part % self.data.lanes:
+        if self.data.lanes and part % self.data.lanes:
             raise ValueError(
                 f"data.lanes {self.data.lanes} must divide the {part} images that are read at once "
                 "(training.batch_size / training.accumulation)"

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from muse_core.data.census import Census, caption_census
-from muse_core.data.loader import LanePlan
 from muse_core.data.source import open_source
 from muse_core.errors import ExitCode, MuseError
 from muse_core.losses.perceptual import parse_perceptual
@@ -17,6 +16,7 @@ from muse_core.runs import newest_finished
 from muse_core.settings.presets import STAGES as TITLES
 from muse_core.settings.train import TrainSettings
 from muse_core.training.judging import TINY_PERCEPTUAL, active_losses
+from muse_core.training.lanes import lane_lines, lane_plan, with_lanes
 from muse_core.training.planned_cost import cost_lines, cost_of, parts_line
 from muse_core.training.setup import (
     decoded_share,
@@ -29,11 +29,15 @@ from muse_core.training.stages import STAGES, Division, part_of
 
 @dataclass(frozen=True)
 class Plan:
-    """lines: the plan in words; missing: what has to be there first, with remedies; init: where weights start."""
+    """lines: the plan in words; missing: what has to be there first, with remedies; init: where weights start.
+
+    settings: with the number of lanes that was chosen, for the run to keep.
+    """
 
     lines: list[str]
     missing: list[str]
     init: Path | None
+    settings: TrainSettings
 
     def refuse_if_incomplete(self) -> None:
         """Refuse to start while anything is missing, naming all of it at once.
@@ -51,6 +55,7 @@ def make_plan(settings: TrainSettings, world: int = 1, *, cost: bool = False) ->
 
     cost: also count parameters, operations and memory, which takes a second or more.
     """
+    asked, settings = settings, with_lanes(settings, world)
     network = plan_network(settings.run.size, spec_of(settings))
     division = division_of(network, settings)
     missing = _missing_weights(settings)
@@ -63,9 +68,10 @@ def make_plan(settings: TrainSettings, world: int = 1, *, cost: bool = False) ->
     captions = _captions(settings)
     missing += missing_captions(settings, captions)
     lines = _lines(settings, network, division, init, world) + _contrast_lines(settings, captions)
+    lines += lane_lines(asked, settings, world)
     if cost:
         lines += [parts_line(network), *cost_lines(cost_of(settings, network, division, world))]
-    return Plan(lines, missing, init)
+    return Plan(lines, missing, init, settings)
 
 
 def find_init(settings: TrainSettings) -> Path | None:
@@ -114,8 +120,7 @@ def _missing_data(settings: TrainSettings, world: int) -> list[str]:
         try:
             source = open_source(where, split=split, size=settings.model.resolution) if where else None
             if source and split == "train":
-                part = settings.training.batch_size // settings.training.accumulation
-                LanePlan(part, settings.data.lanes, world).check(source)
+                lane_plan(settings, source, world)
         except MuseError as error:
             missing.append(f"{split} data: {error.what}" + (f" ({error.hint})" if error.hint else ""))
     return missing
@@ -185,12 +190,14 @@ def _contrast_lines(settings: TrainSettings, captions: list[Census]) -> list[str
 
 def _readers(settings: TrainSettings, world: int) -> str:
     data = settings.data
-    part = settings.training.batch_size // settings.training.accumulation
     try:
         source = open_source(data.train or "demo", size=settings.model.resolution)
     except MuseError:  # told with everything else that is missing
-        return f"{data.lanes} lanes"
-    return LanePlan(part, data.lanes, world).describe(source, data.workers)
+        return f"{data.lanes or 'some'} lanes"
+    try:
+        return lane_plan(settings, source, world).describe(source, data.workers)
+    except MuseError:
+        return "cannot be read like this"
 
 
 def _start(settings: TrainSettings, init: Path | None) -> str:

@@ -32,6 +32,7 @@ from muse_core.training.adversary import Adversary
 from muse_core.training.average import Average
 from muse_core.training.held_out import HeldOut
 from muse_core.training.judging import active_losses, build_judges, frozen_parts, refuse_other_judges
+from muse_core.training.lanes import images_at_once, lane_plan
 from muse_core.training.objective import Decoding, Judges, Objective, Trainee
 from muse_core.training.optimizers import build_optimizer, named
 from muse_core.training.run import Identity, Pace, Run, cursor_of, seed_everything
@@ -144,11 +145,12 @@ def _adversary(settings: TrainSettings, accelerator: Accelerator, dtype: torch.d
 
 def _batches(settings: TrainSettings, accelerator: Accelerator, cursor: Mapping[int, int]) -> Batches:
     data, size = settings.data, settings.model.resolution
+    source = open_source(str(data.train), size=size)
     return Batches(
-        open_source(str(data.train), size=size),
-        batch_size=settings.training.batch_size // settings.training.accumulation,
+        source,
+        batch_size=images_at_once(settings),
         transform=train_transform(size, flip=data.flip),
-        lanes=data.lanes,
+        lanes=lane_plan(settings, source, accelerator.num_processes).lanes,
         seed=settings.run.seed,
         rank=accelerator.process_index,
         world=accelerator.num_processes,

@@ -53,7 +53,7 @@ def train(settings: TrainSettings, origins: Mapping[str, str], progress: Progres
     plan.refuse_if_incomplete()
     with created(settings, origins, plan) as folder:
         progress.say(f"writes   {folder.path}")
-        return _train(settings, folder, progress, plan.init)
+        return _train(plan.settings, folder, progress, plan.init)
 
 
 @contextmanager
@@ -63,6 +63,7 @@ def created(settings: TrainSettings, origins: Mapping[str, str], plan: Plan) -> 
     Raises:
         MuseError: the folder is not empty, or another process writes to it.
     """
+    settings = plan.settings
     run = settings.run
     path = Path(run.out) if run.out else new_folder(run.stage, run.size)
     refuse_in_the_way(path, run.overwrite)  # before the folder is kept, which leaves a file in it

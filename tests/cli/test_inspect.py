@@ -67,7 +67,10 @@ def test_words_for_people_end_in_the_verdict(muse: Muse, shards: Path) -> None:
     ended = muse("inspect", str(shards))
     assert ended.code == 0
     assert "samples   24, 24 usable" in ended.out
-    assert ended.out.rstrip().endswith("nothing is wrong")
+    assert ended.out.splitlines()[-2:] == [
+        "nothing is wrong",
+        f"next: muse train --stage 1-3 --size tiny --data {shards}",
+    ]
 
 
 def test_one_split_is_looked_at_and_the_others_are_named(muse: Muse, shards: Path, tmp_path: Path) -> None:

@@ -309,6 +309,7 @@ def test_going_on_with_a_number_of_processes_that_does_not_divide_changes_nothin
     ended = muse("train", "--resume", str(run.path), "--devices", "cpu:3")
     assert ended.code == ExitCode.SETTINGS
     assert "3 processes does not divide" in ended.err
+    assert "the run keeps its 4 lanes, which so many processes can share: 1, 2, 4" in ended.err
     assert (run.path / "config.yaml").read_text() == before
     assert run.status.state == "interrupted"
 

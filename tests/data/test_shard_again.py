@@ -204,6 +204,17 @@ def test_resuming_what_is_finished_does_nothing(source: Path, tmp_path: Path) ->
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")} == before
 
 
+def test_an_attempt_of_0_1_0_goes_on_with_its_size_of_shards(source: Path, tmp_path: Path) -> None:
+    """It recorded 10,000 samples a shard where nobody had said how many."""
+    first = shard(str(source), str(tmp_path / "out"), ShardOptions(per_shard=10_000), workers=1)
+    again = shard(str(source), str(tmp_path / "out"), ShardOptions(), workers=1, resume=True)
+    assert first is not None
+    assert again is not None
+    assert again.shards == first.shards
+    with pytest.raises(MuseError, match="per_shard: 10000 -> 9"):
+        shard(str(source), str(tmp_path / "out"), ShardOptions(per_shard=9), workers=1, resume=True)
+
+
 def test_only_shards_are_ever_replaced(source: Path, tmp_path: Path) -> None:
     out = put(tmp_path / "out", {"thesis.tex": "years of work"})
     for overwrite in (False, True):
@@ -214,7 +225,7 @@ def test_only_shards_are_ever_replaced(source: Path, tmp_path: Path) -> None:
     with pytest.raises(MuseError, match=r"more than shards.*notes.txt"):
         shard(str(source), str(tmp_path / "mine"), ShardOptions(), workers=1, overwrite=True)
     (tmp_path / "mine" / "notes.txt").unlink()
-    shard(str(source), str(tmp_path / "mine"), ShardOptions(), workers=1, overwrite=True)
+    shard(str(source), str(tmp_path / "mine"), ShardOptions(per_shard=100), workers=1, overwrite=True)
     assert sorted(contents(tmp_path / "mine")) == ["000000.tar", "index.json", "skipped.csv"]
 
 
@@ -264,7 +275,7 @@ def test_source_and_target_may_be_addresses(source: Path, expected: dict[str, by
         assert found == expected
         with pytest.raises(MuseError, match="not empty"):
             shard("memory://shard-test/in", "memory://shard-test/out", OPTIONS)
-        shard("memory://shard-test/in", "memory://shard-test/out", ShardOptions(), overwrite=True)
+        shard("memory://shard-test/in", "memory://shard-test/out", ShardOptions(per_shard=99), overwrite=True)
         names = sorted(name.rpartition("/")[2] for name in memory.find("/shard-test/out"))
         assert names == ["000000.tar", "index.json", "skipped.csv"]
     finally:

@@ -6,6 +6,7 @@ import json
 import os
 import tarfile
 import zlib
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,8 +15,9 @@ import pytest
 from PIL import Image
 
 from muse_core.data.sample import Sample
+from muse_core.data.sharding.items import Item, Planned
 from muse_core.data.sharding.options import ShardOptions, read_share, read_size, read_split
-from muse_core.data.sharding.plan import split_of
+from muse_core.data.sharding.plan import room, shards, split_of
 from muse_core.data.sharding.report import Sharded
 from muse_core.data.sharding.shard import shard
 from muse_core.data.shards import ShardSource
@@ -302,6 +304,31 @@ def test_a_shard_ends_at_its_count_or_its_size(tmp_path: Path) -> None:
     one_each = shard(str(source), str(tmp_path / "tiny"), ShardOptions(shard_bytes=1), workers=1)
     assert one_each is not None
     assert [one.count for one in one_each.shards] == [1] * 7
+
+
+@pytest.mark.parametrize(
+    ("count", "sizes"),
+    [
+        *((1, [1]), (7, [7]), (15, [15]), (20, [10, 10]), (25, [9, 8, 8]), (127, [9] * 7 + [8] * 8), (128, [8] * 16)),
+        *((1000, [63] * 8 + [62] * 8), (160_000, [10_000] * 16), (165_000, [10_000] * 16 + [5_000])),
+    ],
+)
+def test_where_no_size_is_asked_for_there_are_shards_for_several_lanes(count: int, sizes: list[int]) -> None:
+    planned = Planned(Item("a.png", {}), "png")
+    filled = shards((("", planned, 10) for _ in range(count)), lambda split, number: room(count, number), 10**12)
+    assert [len(one.lines) for one in filled] == sizes
+
+
+def test_each_split_has_its_own_shards_unless_a_size_is_asked_for(tmp_path: Path) -> None:
+    source = put(tmp_path / "in", {f"{n}.jpg": picture() for n in range(80)})
+    for number, by_hand in enumerate(({}, {"per_shard": 100}, {"shard_bytes": 10**6})):
+        options = ShardOptions(split={"train": 0.7, "val": 0.3}, **by_hand)  # type: ignore[arg-type]
+        report = shard(str(source), str(tmp_path / f"{number}"), options, workers=1)
+        assert report is not None
+        assert min(report.splits.values()) >= 16
+        tars = Counter(one.name.partition("/")[0] for one in report.shards)
+        assert tars == {split: 1 if by_hand else count // 8 for split, count in report.splits.items()}
+        assert report.settings["per_shard"] == (by_hand.get("per_shard", 10_000) if by_hand else None)
 
 
 def test_shuffling_depends_on_seed_and_names_only(tmp_path: Path) -> None:

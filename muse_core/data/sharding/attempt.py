@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from muse_core.data.sharding.items import Item
 from muse_core.data.sharding.options import ShardOptions
 from muse_core.data.sharding.places import Place
+from muse_core.data.sharding.plan import MOST_EACH
+from muse_core.data.sharding.report import INDEX_NAME, Sharded, ShardEntry
 from muse_core.data.sharding.steps import LISTED, PLANNED, listed_entries
 from muse_core.data.sharding.unchanged import any_affected, changed_since, differences
 from muse_core.errors import ExitCode, MuseError
@@ -37,6 +40,18 @@ def settings_of(source: str, options: ShardOptions) -> dict[str, Any]:
 def recorded(work: Place) -> dict[str, Any]:
     """Return what an attempt recorded of itself; nothing where there is none."""
     return read(work, SETTINGS) if work.exists(SETTINGS) else {}
+
+
+def as_begun(options: ShardOptions, work: Place, out: Place) -> ShardOptions:
+    """Return options with the number of samples in a shard that an attempt was begun with, where none is asked for.
+
+    0.1.0 filled shards with `MOST_EACH`, and recorded that, in `work` and at the end in the index of `out`.
+    """
+    before = recorded(work)
+    if not before and out.exists(INDEX_NAME):
+        before = read(out, INDEX_NAME).get("settings", {})
+    begun_by_default = options.most_samples is None and before.get("per_shard") == MOST_EACH
+    return replace(options, per_shard=MOST_EACH) if begun_by_default else options
 
 
 def read(place: Place, name: str) -> dict[str, Any]:
@@ -69,6 +84,24 @@ def refuse_other_settings(before: Mapping[str, Any], now: Mapping[str, Any], out
             hint="the same settings with --resume, or --overwrite",
             exit_code=ExitCode.SETTINGS,
         )
+
+
+def finished(out: Place, shown: str, settings: Mapping[str, Any]) -> Sharded:
+    """Return what a finished attempt wrote, where it had these settings."""
+    index = read(out, INDEX_NAME)
+    mine = {key: value for key, value in settings.items() if key in index.get("settings", {})}
+    refuse_other_settings(index.get("settings", {}), mine, shown)
+    return Sharded(
+        out=shown,
+        shards=tuple(ShardEntry(**entry) for entry in index["shards"]),
+        fields=index["field_counts"],
+        classes=tuple(index["classes"]),
+        splits=index["splits"],
+        skipped=index["skipped"],
+        errors=0,
+        settings=index["settings"],
+        coverage=tuple(index.get("coverage", ())),
+    )
 
 
 def refuse_other_listing(

@@ -7,9 +7,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from muse_core.data.sharding.plan import MOST_EACH
 from muse_core.errors import ExitCode, MuseError
 
 RECIPES = ("imagenet1k", "ade20k", "cc12m", "blip3o")
+SHARD_BYTES = 512_000_000
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 
 
@@ -20,7 +22,8 @@ class ShardOptions:
     captions: auto (NAME.txt, else caption or text of NAME.json), none, txt, json:FIELD or csv:FILE.
     classes: auto, none, folders or csv:FILE. masks: a folder with NAME.png for each picture.
     recipe: one of `RECIPES`, or None for any tree of pictures.
-    split: name -> share, drawn by a hash of each name. per_shard, shard_bytes: whichever is reached first ends a shard.
+    split: name -> share, drawn by a hash of each name. per_shard, shard_bytes: whichever is reached first ends a shard;
+    None of both: as `plan.room` says, so that training can read several shards at once.
     resize: the shorter side in pixels, never enlarged; None leaves the bytes alone, as format "keep" does then.
     quality: of re-encoded jpg and webp. verify: decode every picture instead of reading its header.
     min_long_side (pixels), max_ratio (longer over shorter side, itself included): None keeps everything.
@@ -33,8 +36,8 @@ class ShardOptions:
     masks: str | None = None
     recipe: str | None = None
     split: Mapping[str, float] | None = None
-    per_shard: int = 10_000
-    shard_bytes: int = 512_000_000
+    per_shard: int | None = None
+    shard_bytes: int | None = None
     resize: int | None = None
     quality: int = 95
     format: Literal["keep", "jpg", "webp"] = "keep"
@@ -67,6 +70,16 @@ class ShardOptions:
         return found[0], found[1]
 
     @property
+    def most_samples(self) -> int | None:
+        """Samples in a shard, at most; None where nothing was said of its size."""
+        return MOST_EACH if self.per_shard is None and self.shard_bytes is not None else self.per_shard
+
+    @property
+    def most_bytes(self) -> int:
+        """Bytes in a shard, at most."""
+        return SHARD_BYTES if self.shard_bytes is None else self.shard_bytes
+
+    @property
     def reencodes(self) -> bool:
         """Whether pictures are unpacked and packed again."""
         return self.resize is not None or self.format != "keep"
@@ -77,6 +90,7 @@ class ShardOptions:
         for name in ("captions", "classes"):
             kind, colon, rest = settings[name].partition(":")
             settings[name] = f"csv:{rest.replace(chr(92), '/').rpartition('/')[2]}" if kind == "csv" else settings[name]
+        settings["per_shard"], settings["shard_bytes"] = self.most_samples, self.most_bytes
         settings["masks"] = self.masks is not None
         settings["split"] = dict(self.split) if self.split else None
         return settings

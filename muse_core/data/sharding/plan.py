@@ -5,11 +5,19 @@ from __future__ import annotations
 import hashlib
 import tempfile
 from array import array
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from muse_core.data.sharding.items import Planned, planned_from, to_line
 from muse_core.data.sharding.tar import space_for
+
+FEWEST_TARS = 16
+"""Tars of a split that has enough images, where nobody said how large they shall be: training reads several at once."""
+
+FEWEST_EACH = 8
+"""Images that are worth a tar of their own until there are so many tars."""
+
+MOST_EACH = 10_000
 
 _WHOLE = 2**64
 
@@ -40,16 +48,33 @@ def split_of(name: str, shares: Mapping[str, float]) -> str:
     return list(shares)[-1]
 
 
-def shards(samples: Iterable[tuple[str, Planned, int]], per_shard: int, shard_bytes: int) -> Iterator[ShardPlan]:
+def room(count: int, number: int) -> int:
+    """Return how many samples shard `number` of a split of `count` samples takes, where nobody said it.
+
+    At least `FEWEST_TARS` shards, or as many as get `FEWEST_EACH` samples, that are filled evenly; never more than
+    `MOST_EACH` in one.
+    """
+    tars = max(1, min(FEWEST_TARS, count // FEWEST_EACH))
+    each, rest = divmod(count, tars)
+    return min(MOST_EACH, max(1, each + (number % tars < rest)))
+
+
+def shards(
+    samples: Iterable[tuple[str, Planned, int]], room: Callable[[str, int], int], shard_bytes: int
+) -> Iterator[ShardPlan]:
     """Fill shards with samples as they come: each a split, a sample, and the bytes it takes.
 
-    A shard ends before it holds more than `per_shard` samples or `shard_bytes`; one sample always fits.
+    A shard ends before it holds more samples than there is room for, or more than `shard_bytes`; one sample always
+    fits.
+
+    Args:
+        samples: of all splits. room: samples in a shard of a split with this number. shard_bytes: of a tar, about.
     """
     open_shards: dict[str, ShardPlan] = {}
     for split, planned, size in samples:
         size += space_for(20) if planned.label is not None else 0
         shard = open_shards.get(split)
-        if shard is not None and (len(shard.lines) >= per_shard or shard.bytes + size > shard_bytes):
+        if shard is not None and (len(shard.lines) >= room(split, shard.number) or shard.bytes + size > shard_bytes):
             yield shard
             shard = ShardPlan(split, shard.number + 1, shard.first + len(shard.lines))
         shard = shard or ShardPlan(split, 0, 0)

@@ -16,7 +16,9 @@ from typing import Any
 from muse_core.data.owned import SHARDS
 from muse_core.data.sharding.attempt import (
     SETTINGS,
+    as_begun,
     begin_anew_if_read_otherwise,
+    finished,
     read,
     recorded,
     refuse_other_listing,
@@ -117,6 +119,7 @@ def shard(
     if dry_run:
         return _planned(source, options, workers, progress) if rank.index == 0 else None
     target = Target.of(out)
+    options = as_begun(options, Place(target.work), Place(target.out)) if resume else options
     _refuse_overlap(source, target.out)
     if overwrite and rank.count > 1:
         raise MuseError(
@@ -259,7 +262,7 @@ def _prepare(source: str, target: Target, options: ShardOptions, *, resume: bool
             hint="--resume continues it, --overwrite begins anew",
         )
     if not target.is_unfinished() and resume and out.exists(INDEX_NAME):
-        return _finished(out, target.out, settings)
+        return finished(out, target.out, settings)
     if out.is_local:
         SHARDS.refuse(Path(target.out), overwrite)
         _remove_attempt(Path(target.aside))
@@ -324,23 +327,6 @@ def _report(
         settings=task.options.as_settings(),
         more=listed["more"],
         notes=planned.get("notes", {}),
-    )
-
-
-def _finished(out: Place, shown: str, settings: Mapping[str, Any]) -> Sharded:
-    index = read(out, INDEX_NAME)
-    mine = {key: value for key, value in settings.items() if key in index.get("settings", {})}
-    refuse_other_settings(index.get("settings", {}), mine, shown)
-    return Sharded(
-        out=shown,
-        shards=tuple(ShardEntry(**entry) for entry in index["shards"]),
-        fields=index["field_counts"],
-        classes=tuple(index["classes"]),
-        splits=index["splits"],
-        skipped=index["skipped"],
-        errors=0,
-        settings=index["settings"],
-        coverage=tuple(index.get("coverage", ())),
     )
 
 

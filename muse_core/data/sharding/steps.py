@@ -23,7 +23,7 @@ from muse_core.data.sharding.listing import open_listing
 from muse_core.data.sharding.members import members, without_caption
 from muse_core.data.sharding.options import ShardOptions
 from muse_core.data.sharding.places import Place
-from muse_core.data.sharding.plan import ShardPlan, shards, shuffled, split_of
+from muse_core.data.sharding.plan import ShardPlan, room, shards, shuffled, split_of
 from muse_core.data.sharding.tar import TarWriter
 from muse_core.data.sharding.unchanged import (
     Moved,
@@ -150,7 +150,8 @@ def plan(task: Task, listed: dict[str, Any]) -> dict[str, Any]:
         notes: Counter[str] = Counter()
         samples = _samples(task, listed, numbering, captions, leaving, notes)
         ordered = shuffled(samples, options.seed) if options.shuffle else samples
-        for number, shard in enumerate(shards(ordered, options.per_shard, options.shard_bytes)):
+        most = _room(task, listed, numbering)
+        for number, shard in enumerate(shards(ordered, most, options.most_bytes)):
             work.write(f"plan/{number:06d}.jsonl", "".join(shard.lines))
             planned.append(_described(number, shard))
     if leaving.damage.first:
@@ -277,6 +278,16 @@ def _samples(
         notes.update(looked.notes)
         split = item.split or (split_of(item.name, options.split) if options.split else "")
         yield split, Planned(item, looked.suffix, label), looked.bytes
+
+
+def _room(task: Task, listed: dict[str, Any], numbering: Numbering) -> Callable[[str, int], int]:
+    """Return how many samples each shard of a split takes: as asked, or shared out once all of them are counted."""
+    most = task.options.most_samples
+    if most is not None:
+        return lambda split, number: most
+    every = _samples(task, listed, numbering, Coverage(""), lambda left: None, Counter())
+    counts = Counter(split for split, _, _ in every)
+    return lambda split, number: room(counts[split], number)
 
 
 class _Leaving:
