@@ -27,7 +27,7 @@ DEBUG, LOG_LEVEL, COMPLETION = "MUSE_DEBUG", "MUSE_LOG_LEVEL", "_MUSE_COMPLETE"
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line, that of the process unless given, and return its exit code."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    out.reset(json="--json" in arguments)
+    out.reset(json="--json" in arguments, typed=arguments)
     with prepared(plain="--no-color" in arguments) as stdout:
         # With --json whatever a library prints goes to stderr: stdout carries one document.
         with _ending_on_sigterm(), redirect_stdout(sys.stderr if out.json else cast(TextIO, stdout)):

@@ -1,6 +1,7 @@
 """Where words go: results to stdout, everything else to stderr, and with --json one document on stdout."""
 
 import math
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from enum import Enum
@@ -21,11 +22,16 @@ class Output:
     def __init__(self) -> None:
         self.reset(json=False)
 
-    def reset(self, *, json: bool) -> None:
-        """Begin anew, as main does for each command line."""
+    def reset(self, *, json: bool, typed: Sequence[str] = ()) -> None:
+        """Begin anew, as main does for each command line; `typed` are its words after `muse`."""
         self.json, self.muted, self.verbosity = json, False, 0
+        self.typed = tuple(typed)
         self.document: dict[str, Any] | None = None
         self.memory_hint = MEASURING_MEMORY
+
+    def typed_without(self, *options: str) -> str:
+        """Return the command line as it was typed, to be typed again without some switches."""
+        return shlex.join(["muse", *(word for word in self.typed if word not in options)])
 
     def mute(self) -> None:
         """Leave results and progress to another process; only errors and warnings are told."""

@@ -196,7 +196,7 @@ def shard(
     if written is None:
         out.result({"command": "shard", "out": out_dir or beside(source)}, "done; the first process finishes")
         return ExitCode.DONE
-    return tell(written, source)
+    return tell(written)
 
 
 def options_of(settings: "ShardSettings") -> "ShardOptions":
@@ -237,22 +237,22 @@ def beside(source: str) -> str:
     return str(named.with_name(f"{named.name}-shards"))
 
 
-def tell(written: "Sharded", source: str) -> int:
-    """Say what was written or would be; a dry run that found damage is a check that found problems."""
+def tell(written: "Sharded") -> int:
+    """Say what was written or would be. A dry run ends as writing would: damage within --limit-errors stops neither."""
     from muse_core.image_files import noted
 
     document: dict[str, Any] = {"command": "shard", "dry_run": written.planned, **written.as_index()}
     notes = [*written.coverage, *noted(written.notes)]
-    out.result({**document, "out": written.out, "errors": written.errors, "notes": notes}, in_words(written, source))
+    out.result({**document, "out": written.out, "errors": written.errors, "notes": notes}, in_words(written))
     for note in notes:
         out.warn(note)
     for split, count in written.splits.items():
         if not count:
             out.warn(f"split {split} is empty")
-    return ExitCode.PROBLEMS if written.planned and written.errors else ExitCode.DONE
+    return ExitCode.DONE
 
 
-def in_words(written: "Sharded", source: str) -> str:
+def in_words(written: "Sharded") -> str:
     """Lay out the end of the command."""
     skipped = sum(written.skipped.values())
     where = f" (see {written.out}/skipped.csv)" if skipped and not written.planned else ""
@@ -266,6 +266,8 @@ def in_words(written: "Sharded", source: str) -> str:
         shown = ", ".join(written.classes[:3]) + (", ..." if len(written.classes) > 3 else "")
         lines.append(f"{len(written.classes):,} classes, in this order: {shown}")
     lines.append(
-        f"nothing written; next: muse shard {source}" if written.planned else f"next: muse inspect {written.out}"
+        f"nothing written; next: {out.typed_without('--dry-run')}"
+        if written.planned
+        else f"next: muse inspect {written.out}"
     )
     return "\n".join(lines)

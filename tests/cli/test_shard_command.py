@@ -1,6 +1,7 @@
 """`muse shard` as it is typed."""
 
 import json
+import shlex
 from pathlib import Path
 
 import pytest
@@ -84,12 +85,37 @@ def test_settings_come_from_the_environment_too(muse: Muse, monkeypatch: pytest.
     assert len(muse("shard", "images", "--json").json["shards"]) == 2
 
 
-def test_a_dry_run_that_finds_damage_is_a_check_that_found_problems(muse: Muse) -> None:
-    ended = muse("shard", "images", "--dry-run")
-    assert (ended.code, Path("images-shards").exists()) == (ExitCode.PROBLEMS, False)
-    assert "nothing written; next: muse shard images" in ended.out
-    Path("images/dog/3.png").unlink()
-    assert muse("shard", "images", "--dry-run").code == ExitCode.DONE
+def test_a_dry_run_ends_as_the_command_does_and_names_it_whole(muse: Muse) -> None:
+    typed = ("shard", "images", "--out", "my shards", "--resize", "16")
+    planned = muse(*typed, "--dry-run")  # dog/3.png is damaged, within --limit-errors
+    assert (planned.code, Path("my shards").exists()) == (ExitCode.DONE, False)
+    (following,) = [line.partition("next: ")[2] for line in planned.out.splitlines() if "next: " in line]
+    assert shlex.split(following) == ["muse", *typed]
+    written = muse(*shlex.split(following)[1:])
+    assert (written.code, Path("my shards").exists()) == (ExitCode.DONE, True)
+    assert planned.out.splitlines()[0].split(", ")[1] == written.out.splitlines()[0].split(", ")[1]
+
+
+@pytest.mark.parametrize("more", [(), ("--overwrite",), ("--resume",)])
+def test_a_dry_run_refuses_what_the_command_refuses(muse: Muse, more: tuple[str, ...]) -> None:
+    Path("o").mkdir()
+    Path("o/mine.txt").write_text("kept")
+    ended = [
+        muse("shard", "images", "--out", where, *more, *dry)
+        for where in ("o", "images/in")
+        for dry in ((), ("--dry-run",))
+    ]
+    assert [one.code for one in ended] == [ExitCode.FILE] * 4
+    assert (ended[0].err, ended[2].err) == (ended[1].err, ended[3].err)
+    assert sorted(path.name for path in Path().glob("o*")) == ["o"]
+
+
+def test_a_dry_run_over_finished_shards_is_refused_or_finds_them_finished(muse: Muse) -> None:
+    assert muse("shard", "images", "--out", "o").code == ExitCode.DONE
+    before = {path: path.read_bytes() for path in Path("o").rglob("*") if path.is_file()}
+    for more, code in (((), ExitCode.FILE), (("--overwrite",), ExitCode.DONE), (("--resume",), ExitCode.DONE)):
+        assert muse("shard", "images", "--out", "o", "--dry-run", *more).code == code
+    assert {path: path.read_bytes() for path in Path("o").rglob("*") if path.is_file()} == before
 
 
 @pytest.mark.parametrize(

@@ -116,8 +116,6 @@ def shard(
     """
     options, progress = options or ShardOptions(), progress or Silent()
     rank = rank_of(os.environ if environ is None else environ)
-    if dry_run:
-        return _planned(source, options, workers, progress) if rank.index == 0 else None
     target = Target.of(out)
     options = as_begun(options, Place(target.work), Place(target.out)) if resume else options
     _refuse_overlap(source, target.out)
@@ -127,6 +125,8 @@ def shard(
             hint=f"remove {target.out} first",
             exit_code=ExitCode.SETTINGS,
         )
+    if dry_run:
+        return _planned(source, target, options, workers, progress, resume, overwrite) if rank.index == 0 else None
     if rank.index == 0:
         finished = _prepare(source, target, options, resume=resume, overwrite=overwrite)
         if finished is not None:
@@ -238,7 +238,19 @@ class _Team:
         return None
 
 
-def _planned(source: str, options: ShardOptions, workers: int | None, progress: Progress) -> Sharded:
+def _planned(
+    source: str,
+    target: Target,
+    options: ShardOptions,
+    workers: int | None,
+    progress: Progress,
+    resume: bool,
+    overwrite: bool,
+) -> Sharded:
+    """Find out what would be written, in a folder that is gone afterwards; refuses what writing would."""
+    done = _refuse_taken(source, target, options, resume=resume, overwrite=overwrite)
+    if done is not None:
+        return replace(done, planned=True)
     with tempfile.TemporaryDirectory() as folder:
         task = Task(Place(source).path(), folder, folder, options)
         team = _Team(task, Target(folder, folder), Rank(), _workers(workers, task), progress)
@@ -246,30 +258,44 @@ def _planned(source: str, options: ShardOptions, workers: int | None, progress: 
         team._check(listed)
         planned = team._planned(listed) or {}
     shards = [{**one, "sha256": "", "fields": {}, "skipped": []} for one in planned["shards"]]
-    return replace(_report(task, Target(source, folder), listed, planned, shards), planned=True)
+    refuse_nothing_left(task.source, listed["items"], planned, shards, options)
+    return replace(_report(task, target, listed, planned, shards), planned=True)
 
 
 def _prepare(source: str, target: Target, options: ShardOptions, *, resume: bool, overwrite: bool) -> Sharded | None:
     """Make the folder of the attempt, or find that all is done already."""
+    done = _refuse_taken(source, target, options, resume=resume, overwrite=overwrite)
+    if done is not None or (target.is_unfinished() and resume):
+        return done
+    out, work = Place(target.out), Place(target.work)
+    if out.is_local:
+        Place(target.aside).remove()
+    else:
+        _remove_shards(out)
+    work.write(SETTINGS, json.dumps(settings_of(source, options)))
+    return None
+
+
+def _refuse_taken(
+    source: str, target: Target, options: ShardOptions, *, resume: bool, overwrite: bool
+) -> Sharded | None:
+    """Refuse a target that holds something else than what is to be continued; returns it where all is done already."""
     out, work = Place(target.out), Place(target.work)
     settings = settings_of(source, options)
     if target.is_unfinished() and resume:
         refuse_other_settings(read(work, SETTINGS), settings, target.out)
-        return None
-    if target.is_unfinished() and not overwrite:
+    elif target.is_unfinished() and not overwrite:
         raise MuseError(
             f"an earlier attempt to write {target.out} was interrupted",
             hint="--resume continues it, --overwrite begins anew",
         )
-    if not target.is_unfinished() and resume and out.exists(INDEX_NAME):
+    elif not target.is_unfinished() and resume and out.exists(INDEX_NAME):
         return finished(out, target.out, settings)
-    if out.is_local:
+    elif out.is_local:
         SHARDS.refuse(Path(target.out), overwrite)
-        _remove_attempt(Path(target.aside))
+        _refuse_strange(Path(target.aside))
     else:
         _refuse_at_address(out, target.out, overwrite)
-        _remove_shards(out)
-    work.write(SETTINGS, json.dumps(settings))
     return None
 
 
@@ -336,12 +362,11 @@ def _refuse_overlap(source: str, out: str) -> None:
         raise MuseError(f"{out} and {source} lie inside one another", hint="--out FOLDER beside the source")
 
 
-def _remove_attempt(aside: Path) -> None:
-    """Remove what an earlier attempt left."""
+def _refuse_strange(aside: Path) -> None:
+    """Refuse what lies where an attempt is written, and is not what an earlier attempt left."""
     strange = [name for name in files_in(aside) if not re.fullmatch(_ATTEMPT, name)]
     if strange:
         raise MuseError(f"{aside / strange[0]} is in the way, and muse did not write it", hint="move it")
-    Place(str(aside)).remove()
 
 
 def _refuse_at_address(out: Place, shown: str, overwrite: bool) -> None:
