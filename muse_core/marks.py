@@ -1,8 +1,9 @@
 """The mark that muse leaves inside a file that it writes, and by which it knows the file again.
 
-PNG has a text chunk, HTML a meta tag, SVG a metadata element, a JSON object the key "made_by". The mark says the
-purpose of the file, a digest of what it was made of, and a digest of the rest of the file: a file that was changed
-afterwards is the user's. Formats that hold no mark are known by the index of their folder (`ownership`).
+PNG has a text chunk, HTML a meta tag, SVG a metadata element, PDF a comment, a JSON object the key "made_by".
+The mark says the purpose of the file, a digest of what it was made of, and a digest of the rest of the file: a file
+that was changed afterwards is the user's. Formats that hold no mark are known by the index of their folder
+(`ownership`).
 """
 
 import hashlib
@@ -23,8 +24,11 @@ LARGEST = 256 << 20
 KEY = "made_by"
 
 _PNG = b"\x89PNG\r\n\x1a\n"
+_PDF = b"%PDF-"
+_PDF_END = b"startxref"  # before it a comment may stand: no place in the file that the file names comes later
 _HEADER = 33  # signature and IHDR, after which a text chunk may stand
 _WORDS = re.compile(r"muse (?P<purpose>[\w-]+)(?: of (?P<of>[0-9a-f]{12}))? sha256 (?P<digest>[0-9a-f]{16})")
+_COMMENT = re.compile(rb"%(muse [^\r\n]*)\n\Z")
 _WRAPPED = re.compile(rb'<meta name="muse" content="(muse [^"<]*)">|<metadata id="muse">(muse [^"<]*)</metadata>')
 _HEAD = re.compile(rb"<head(?: [^>]*)?>", re.IGNORECASE)
 _SVG = re.compile(rb"<svg(?:\s[^>]*)?>")
@@ -44,12 +48,14 @@ def made_of(*parts: object) -> str:
 
 
 def with_mark(content: bytes | str, mark: Mark) -> bytes:
-    """Put the mark into a PNG, HTML or SVG file; other formats hold none and come back as they are."""
+    """Put the mark into a PNG, HTML, SVG or PDF file; other formats hold none and come back as they are."""
     data = utf8(content) if isinstance(content, str) else content
     rest, _ = _split(data)
     words = _words(mark, rest).encode()
     if rest.startswith(_PNG):
         return rest[:_HEADER] + _chunk(b"muse\0" + words) + rest[_HEADER:]
+    if rest.startswith(_PDF) and (end := rest.rfind(_PDF_END)) > 0:
+        return rest[:end] + b"%%%s\n" % words + rest[end:]
     for opening, wrapped in (
         (_HEAD, b'<meta name="muse" content="%s">'),
         (_SVG, b'<metadata id="muse">%s</metadata>'),
@@ -74,7 +80,8 @@ def mark_of(path: Path) -> Mark | None:
             return None
         with path.open("rb") as stream:
             start = stream.read(1 << 16)
-            if b"muse" not in start and start.lstrip()[:1] != b"{":  # most files are none of ours
+            looked_into = b"muse" in start or start.startswith(_PDF)  # whose mark is at the end
+            if not looked_into and start.lstrip()[:1] != b"{":  # most files are none of ours
                 return None
             return mark_in(start + stream.read())
     except OSError:
@@ -109,6 +116,8 @@ def _split(content: bytes) -> tuple[bytes, str]:
     """Take the mark out: the rest of the content, and the words of the mark, empty where it has none."""
     if content.startswith(_PNG):
         return _split_png(content)
+    if content.startswith(_PDF):
+        return _split_pdf(content)
     found = _WRAPPED.search(content) if _is_text(content) else None
     if found is None:
         return content, ""
@@ -123,6 +132,14 @@ def _split_png(content: bytes) -> tuple[bytes, str]:
     if not chunk[4:].startswith(b"tEXtmuse\0"):
         return content, ""
     return content[:_HEADER] + content[end:], chunk[13:-4].decode("latin-1")
+
+
+def _split_pdf(content: bytes) -> tuple[bytes, str]:
+    end = content.rfind(_PDF_END)
+    found = _COMMENT.search(content, max(0, end - 200), end) if end > 0 else None
+    if found is None:
+        return content, ""
+    return content[: found.start()] + content[end:], found[1].decode("utf-8", "replace")
 
 
 def _chunk(text: bytes) -> bytes:

@@ -100,8 +100,9 @@ ATTN_VIZ = CommandSpec(
     "Look",
     (
         "muse attn-viz photo.jpg",
-        "muse attn-viz photo.jpg --query 120,80 --teacher --style grid",
-        "muse attn-viz photo.jpg --against tiny-encoder --out attention.html",
+        "muse attn-viz photo.jpg --query 120,80 --teacher --against tiny-encoder",
+        "muse attn-viz a.jpg b.jpg c.jpg --teacher --out attention.pdf",
+        "muse attn-viz photo.jpg --layer all --head all --teacher --out attention.html",
     ),
 )
 EXPORT = CommandSpec(

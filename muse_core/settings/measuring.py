@@ -111,7 +111,10 @@ class InferSettings(Section):
 class AttentionSettings(InferSettings):
     """Settings of `muse attn-viz`."""
 
-    layer: int | Literal["last", "all"] = Field("last", description="which synergistic block")
-    head: int | Literal["mean", "all"] = Field("mean", description="which head")
+    layer: int | Literal["last", "all"] = Field("last", description="which synergistic block, from 0")
+    head: int | Literal["mean", "all"] = Field("mean", description="which head, from 0")
     style: Literal["overlay", "grid"] = "overlay"
+    scale: float | None = Field(
+        None, gt=0, description="multiple of uniform at which the colours end; empty: a round one that fits"
+    )
     teacher: bool = Field(False, description="add the teacher's map and the agreement")

@@ -16,26 +16,38 @@ from PIL import Image
 
 from muse_core.viz.embedding import picture_url
 from muse_core.viz.figures import attention_figure, figure_bytes
-from muse_core.viz.maps import AttentionMap, Scene, agreement, entropy, numbers, reach, regrid, starting_points
+from muse_core.viz.maps import (
+    AttentionMap,
+    Scene,
+    agreement,
+    entropy,
+    numbers,
+    reach_of_diagonal,
+    regrid,
+    starting_points,
+)
+from muse_core.viz.panels import rows_of, scale_of
 from muse_core.viz.pixels import FAINT, QUIET, STRONG, Pixels, colour_table, reduce
 
 LONGEST_GRID = 24
 """Finer grids are averaged to this many patches along the longer side: 24 x 24 patches are 0.4 MB a map."""
 
 LONGEST_IMAGE = 640
-LONGEST_STILL = 1400
+LONGEST_STILL = 1000
 
 
 @dataclass(frozen=True)
 class Explorer:
     """What the template needs of some scenes: the data, and a picture for readers without scripts.
 
-    compared: whether there is a teacher, so that agreement needs explaining. silent: who has no attention to show.
+    scale: the multiple of uniform at which the colours end. compared: whether there is a teacher, so that agreement
+    needs explaining. silent: who has no attention to show.
     """
 
     data: dict[str, object]
     still: str
     alt: str
+    scale: float
     compared: bool
     silent: tuple[str, ...] = ()
 
@@ -52,23 +64,29 @@ def templates() -> Environment:
     )
 
 
-def explorer_page(scenes: Sequence[Scene], *, title: str = "Attention") -> str:
-    """A self-contained html page in which moving the pointer moves the query."""
-    return templates().get_template("explorer.html.jinja").render(title=title, explorer=explorer(scenes))
+def explorer_page(scenes: Sequence[Scene], *, title: str = "Attention", scale: float | None = None) -> str:
+    """A self-contained html page in which moving the pointer moves the query; `scale` as in `attention_figure`."""
+    page = templates().get_template("explorer.html.jinja")
+    return page.render(title=title, explorer=explorer(scenes, scale=scale))
 
 
-def explorer(scenes: Sequence[Scene], longest_grid: int = LONGEST_GRID) -> Explorer:
-    """Prepare scenes for the template `explorer.part.jinja`; finer grids are averaged to `longest_grid`."""
+def explorer(scenes: Sequence[Scene], longest_grid: int = LONGEST_GRID, scale: float | None = None) -> Explorer:
+    """Prepare scenes for the template `explorer.part.jinja`; finer grids are averaged to `longest_grid`.
+
+    Colours and numbers are those that `attention_figure` gives the scenes at the points where the page starts.
+    """
     starts = starting_points(scenes)
+    first = [replace(scene, queries=(start,)) for scene, start in zip(scenes, starts, strict=True)]
+    end, _ = scale_of([row for scene in first for row in rows_of([scene], "query")], "query", scale)
     data: dict[str, object] = {
         "colours": _bytes64(colour_table()),
         "blend": [QUIET, FAINT, STRONG],
+        "scale": end,
         "scenes": [_scene(scene, start, longest_grid) for scene, start in zip(scenes, starts, strict=True)],
     }
-    still = replace(scenes[0], queries=(starts[0],))
     silent = tuple(dict.fromkeys(name for scene in scenes for name in scene.silent))
     compared = any(scene.teacher for scene in scenes)
-    return Explorer(data, picture_url(_still(still)), _describe(still), compared, silent)
+    return Explorer(data, picture_url(_still(first[0], end)), _describe(first[0]), end, compared, silent)
 
 
 def _scene(scene: Scene, start: tuple[float, float], longest_grid: int) -> dict[str, object]:
@@ -80,8 +98,7 @@ def _scene(scene: Scene, start: tuple[float, float], longest_grid: int) -> dict[
         "height": height,
         "start": [(start[0] + 0.5) / width, (start[1] + 0.5) / height],
         "maps": [
-            _map(_light(each, longest_grid), scene, None if each is scene.teacher else scene.teacher)
-            for each in scene.drawn
+            _map(each, scene, None if each is scene.teacher else scene.teacher, longest_grid) for each in scene.drawn
         ],
     }
 
@@ -97,20 +114,24 @@ def _light(attention: AttentionMap, longest_grid: int) -> AttentionMap:
     )
 
 
-def _map(attention: AttentionMap, scene: Scene, teacher: AttentionMap | None) -> dict[str, object]:
-    """Weights as bytes relative to each row's peak, with the numbers of every query."""
-    weights, grid = attention.mean, attention.grid
-    peak = weights.max(1)
+def _map(attention: AttentionMap, scene: Scene, teacher: AttentionMap | None, longest_grid: int) -> dict[str, object]:
+    """Weights of a light grid as bytes relative to each row's peak (top, in multiples of uniform), and the numbers of
+    every query on the map's own grid: entropy in nats, reach in % of the diagonal, peak in multiples of uniform.
+    """
+    light = _light(attention, longest_grid)
+    top = light.mean.max(1)
     high, wide = attention.span or scene.size
     return {
         "name": attention.name,
-        "note": attention.note,
-        "grid": list(grid),
+        "note": light.note,
+        "grid": list(light.grid),
         "span": [high / scene.size[0], wide / scene.size[1]],
-        "weights": _bytes64(np.rint(weights / peak[:, None] * 255.0).astype(np.uint8)),
-        "peak": _rounded(peak * weights.shape[0]),
-        "entropy": _rounded(entropy(weights)),
-        "reach": _rounded(reach(weights, grid)),
+        "weights": _bytes64(np.rint(light.mean / top[:, None] * 255.0).astype(np.uint8)),
+        "top": _rounded(top * top.size),
+        "queries": list(attention.grid),
+        "peak": _rounded(attention.mean.max(1) * attention.mean.shape[0]),
+        "entropy": _rounded(entropy(attention.mean)),
+        "reach": _rounded(100.0 * reach_of_diagonal(attention, scene.size)),
         "agreement": None if teacher is None else _rounded(_agreement(attention, teacher)),
     }
 
@@ -127,8 +148,8 @@ def _bytes64(values: NDArray[np.uint8]) -> str:
     return base64.b64encode(values.tobytes()).decode()
 
 
-def _still(scene: Scene) -> Pixels:
-    with Image.open(BytesIO(figure_bytes(attention_figure(scene)))) as image:
+def _still(scene: Scene, scale: float) -> Pixels:
+    with Image.open(BytesIO(figure_bytes(attention_figure(scene, scale=scale)))) as image:
         return reduce(np.asarray(image.convert("RGB")), LONGEST_STILL)
 
 

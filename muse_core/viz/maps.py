@@ -3,7 +3,7 @@
 Letters: H x W pixels, h x w patches, N = h*w. Patches are counted row by row; rows of a weight matrix are queries.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -24,9 +24,11 @@ class AttentionMap:
         name: what stands above the picture, such as the tokenizer's name.
         weights: (heads, N, N) or (N, N), patches only, each row a query whose weights sum to 1.
         grid: (h, w).
-        note: what the name leaves open, such as "layer 3, mean of 4 heads".
-        span: (H', W') pixels that the grid covers when the image was padded on the right and below; without it the
-            grid covers the image.
+        note: what the name leaves open, such as "block 2, mean of 4 heads".
+        span: (H', W') pixels of the scene that the grid covers when the image was padded on the right and below;
+            without it the grid covers the image.
+        block: its number, from 0; None where it does not matter.
+        head: its number, from 0; None for all of them together.
 
     Raises:
         MuseError: the shapes do not fit, or rows do not sum to 1.
@@ -36,7 +38,9 @@ class AttentionMap:
     weights: Floats
     grid: tuple[int, int]
     note: str = ""
-    span: tuple[int, int] | None = None
+    span: tuple[float, float] | None = None
+    block: int | None = None
+    head: int | None = None
 
     def __post_init__(self) -> None:
         weights = as_floats(self.weights, f"the attention of '{self.name}'")
@@ -70,7 +74,7 @@ class AttentionMap:
 
 
 def heads_of(attention: AttentionMap, head: int | str = "mean") -> tuple[AttentionMap, ...]:
-    """Choose what to draw of a map: one head (from 1), their "mean", or "all" of them one by one.
+    """Choose what to draw of a map: one head (from 0), their "mean", or "all" of them one by one.
 
     Raises:
         MuseError: there is no such head.
@@ -78,15 +82,17 @@ def heads_of(attention: AttentionMap, head: int | str = "mean") -> tuple[Attenti
     if head == "mean":
         note = f"mean of {attention.heads} heads" if attention.heads > 1 else ""
         return (replace(attention, weights=attention.mean, note=_joined(attention.note, note)),)
-    if head != "all" and head not in range(1, attention.heads + 1):
+    if head != "all" and head not in range(attention.heads):
         raise MuseError(
             f"'{attention.name}' has no head {head}",
-            hint=f"choose 1 to {attention.heads}, mean or all",
+            hint=f"choose 0 to {attention.heads - 1}, mean or all",
             exit_code=ExitCode.SETTINGS,
         )
-    chosen = range(1, attention.heads + 1) if head == "all" else [int(head)]
+    chosen = range(attention.heads) if head == "all" else [int(head)]
     return tuple(
-        replace(attention, weights=attention.weights[number - 1], note=_joined(attention.note, f"head {number}"))
+        replace(
+            attention, weights=attention.weights[number], note=_joined(attention.note, f"head {number}"), head=number
+        )
         for number in chosen
     )
 
@@ -100,12 +106,14 @@ class Scene:
     """One image with the attention of one or several networks.
 
     Args:
-        image: (3, H, W) in [0, 1].
+        image: (3, h, w) in [0, 1].
         maps: what is drawn side by side; several heads of a map are averaged (see `heads_of`).
         teacher: the map that the others are compared with.
-        queries: points (x, y) in pixels of the image whose attention is asked for.
-        title: stands above the figure.
+        queries: points (x, y) in pixels of the scene whose attention is asked for.
+        title: stands above the image.
         silent: names of networks that were asked for and have no attention to show; said beside the maps.
+        full_size: (H, W), where `image` is a smaller copy: queries and spans count the pixels of this size.
+        chosen: `queries` were not asked for (see `with_queries`).
 
     Raises:
         MuseError: there is no map, or a query lies outside the image.
@@ -117,30 +125,41 @@ class Scene:
     queries: tuple[tuple[float, float], ...] = ()
     title: str = ""
     silent: tuple[str, ...] = ()
+    full_size: tuple[int, int] | None = None
+    chosen: bool = False
     pixels: Pixels = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "pixels", as_pixels(self.image))
         if not self.maps:
             raise MuseError("there is nothing to draw: no attention was given")
-        height, width = self.size
-        for x, y in self.queries:
-            if not (0 <= x < width and 0 <= y < height):
-                raise MuseError(
-                    f"the query {x:g},{y:g} lies outside the image",
-                    hint=f"x goes from 0 to {width - 1} and y from 0 to {height - 1}",
-                    exit_code=ExitCode.SETTINGS,
-                )
+        refuse_outside(self.queries, self.size)
 
     @property
     def size(self) -> tuple[int, int]:
-        """(H, W) of the image."""
-        return int(self.pixels.shape[0]), int(self.pixels.shape[1])
+        """(H, W), in whose pixels queries and spans count."""
+        return self.full_size or (int(self.pixels.shape[0]), int(self.pixels.shape[1]))
 
     @property
     def drawn(self) -> tuple[AttentionMap, ...]:
         """All maps with the teacher last."""
         return (*self.maps, self.teacher) if self.teacher else self.maps
+
+
+def refuse_outside(queries: Iterable[tuple[float, float]], size: tuple[int, int], name: str = "the image") -> None:
+    """Refuse points (x, y) outside an image of (H, W) pixels.
+
+    Raises:
+        MuseError: one lies outside.
+    """
+    height, width = size
+    for x, y in queries:
+        if not (0 <= x < width and 0 <= y < height):
+            raise MuseError(
+                f"the query {x:g},{y:g} lies outside {name}",
+                hint=f"x goes from 0 to {width - 1} and y from 0 to {height - 1}",
+                exit_code=ExitCode.SETTINGS,
+            )
 
 
 def received(weights: Floats) -> Floats:
@@ -154,11 +173,18 @@ def entropy(weights: Floats) -> Floats:
     return np.asarray(-(weights * logs).sum(-1))
 
 
-def reach(weights: Floats, grid: tuple[int, int]) -> Floats:
-    """Mean distance in patches between a query and what it looks at, (N,)."""
+def reach(weights: Floats, grid: tuple[int, int], patch: tuple[float, float] = (1.0, 1.0)) -> Floats:
+    """Mean distance between a query and what it looks at, (N,), for patches of (height, width); in patches without."""
     rows, columns = np.divmod(np.arange(grid[0] * grid[1]), grid[1])
-    distance = np.hypot(rows[:, None] - rows[None], columns[:, None] - columns[None]).astype(np.float32)
-    return np.asarray((weights * distance).sum(-1))
+    down, across = (rows[:, None] - rows[None]) * patch[0], (columns[:, None] - columns[None]) * patch[1]
+    return np.asarray((weights * np.hypot(down, across).astype(np.float32)).sum(-1))
+
+
+def reach_of_diagonal(attention: AttentionMap, image: tuple[float, float]) -> Floats:
+    """Mean distance between a query and what it looks at, (N,), as a fraction of the diagonal of the image (H, W)."""
+    (high, wide), (rows, columns) = attention.span or image, attention.grid
+    pixels = reach(attention.mean, attention.grid, (high / rows, wide / columns))
+    return np.asarray(pixels / np.hypot(*image), dtype=np.float32)
 
 
 def agreement(first: Floats, second: Floats) -> Floats:
@@ -186,32 +212,51 @@ def _shares(source: int, target: int) -> Floats:
 
 @dataclass(frozen=True)
 class Numbers:
-    """What stands under a picture: over all patches, or at one query.
+    """What stands under a map: at one query, or the mean over all patches as queries.
 
-    entropy in nats, and as a fraction of a map that looks everywhere alike; reach in patches; peak: the largest weight
-    drawn, in multiples of uniform; agreement with the teacher (1 - total variation), None for the teacher itself.
+    entropy: nats. of_uniform: entropy as a fraction of that of a map that looks everywhere alike.
+    reach: mean distance looked at, in patches. of_diagonal: the same as a fraction of the image's diagonal.
+    peak: the largest weight drawn, in multiples of uniform.
+    agreement: with the teacher, 1 - total variation; None for the teacher itself.
     """
 
     entropy: float
     of_uniform: float
     reach: float
+    of_diagonal: float
     peak: float
     agreement: float | None
 
 
-def numbers(attention: AttentionMap, teacher: AttentionMap | None, patch: int | None = None) -> Numbers:
-    """Describe a map at one patch, or on average over all."""
+def numbers(
+    attention: AttentionMap,
+    teacher: AttentionMap | None,
+    patch: int | None = None,
+    image: tuple[int, int] | None = None,
+) -> Numbers:
+    """Describe a map of an image of (H, W) pixels, else one of square patches, at one patch or on average over all."""
     weights, patches = attention.mean, attention.grid[0] * attention.grid[1]
     chosen = slice(None) if patch is None else slice(patch, patch + 1)
     nats = float(entropy(weights)[chosen].mean())
-    shown = received(weights) if patch is None else weights[patch] * patches
     shared = None
     if teacher is not None and teacher is not attention:
         other = regrid(teacher.mean, teacher.grid, attention.grid)
         shared = float(agreement(weights, other)[chosen].mean())
-    # One patch has one place to look at: its entropy is all of the uniform map's.
-    fraction = nats / float(np.log(patches)) if patches > 1 else 1.0
-    return Numbers(nats, fraction, float(reach(weights, attention.grid)[chosen].mean()), float(shown.max()), shared)
+    return Numbers(
+        entropy=nats,
+        # One patch has one place to look at: its entropy is all of the uniform map's.
+        of_uniform=nats / float(np.log(patches)) if patches > 1 else 1.0,
+        reach=float(reach(weights, attention.grid)[chosen].mean()),
+        of_diagonal=float(reach_of_diagonal(attention, image or attention.span or attention.grid)[chosen].mean()),
+        peak=float(times_uniform(attention, patch).max()),
+        agreement=shared,
+    )
+
+
+def times_uniform(attention: AttentionMap, patch: int | None) -> Floats:
+    """What one patch looks at, or what all receive on average (None), (N,): 1 where all is looked at alike."""
+    weights = attention.mean
+    return received(weights) if patch is None else np.asarray(weights[patch] * weights.shape[0])
 
 
 def measure(scene: Scene) -> dict[str, list[dict[str, object]]]:
@@ -224,7 +269,7 @@ def measure(scene: Scene) -> dict[str, list[dict[str, object]]]:
                 "name": attention.name,
                 "note": attention.note,
                 "grid": list(attention.grid),
-                **_plain(numbers(attention, scene.teacher)),
+                **_plain(numbers(attention, scene.teacher, image=scene.size)),
                 "queries": points,
             }
         )
@@ -233,7 +278,7 @@ def measure(scene: Scene) -> dict[str, list[dict[str, object]]]:
 
 def _point(attention: AttentionMap, scene: Scene, x: float, y: float) -> dict[str, object]:
     patch = attention.patch_at(x, y, scene.size)
-    return {"x": x, "y": y, "patch": patch, **_plain(numbers(attention, scene.teacher, patch))}
+    return {"x": x, "y": y, "patch": patch, **_plain(numbers(attention, scene.teacher, patch, scene.size))}
 
 
 def _plain(values: Numbers) -> dict[str, float | None]:
@@ -241,14 +286,20 @@ def _plain(values: Numbers) -> dict[str, float | None]:
         "entropy_nats": values.entropy,
         "entropy_of_uniform": values.of_uniform,
         "mean_reach_patches": values.reach,
+        "mean_reach_of_diagonal": values.of_diagonal,
         "peak_times_uniform": values.peak,
         "agreement_one_minus_tv": values.agreement,
     }
 
 
+def with_queries(scene: Scene) -> Scene:
+    """Return the scene with a query: where none was asked for, the one at which the page starts."""
+    return scene if scene.queries else replace(scene, queries=(_most_decided(scene),), chosen=True)
+
+
 def starting_points(scenes: Sequence[Scene]) -> list[tuple[float, float]]:
     """For each scene a point (x, y) in pixels worth starting from: its first query, or the most decided patch."""
-    return [scene.queries[0] if scene.queries else _most_decided(scene) for scene in scenes]
+    return [with_queries(scene).queries[0] for scene in scenes]
 
 
 def _most_decided(scene: Scene) -> tuple[float, float]:
@@ -261,4 +312,4 @@ def _most_decided(scene: Scene) -> tuple[float, float]:
     row, column = (int(place) + margin for place in np.unravel_index(int(inner.argmin()), inner.shape))
     (height, width), (high, wide) = scene.size, attention.span or scene.size
     x, y = (column + 0.5) * wide / attention.grid[1], (row + 0.5) * high / attention.grid[0]
-    return min(x, width - 1.0), min(y, height - 1.0)
+    return float(min(int(x), width - 1)), float(min(int(y), height - 1))

@@ -100,20 +100,31 @@ def colours(values: Floats) -> Pixels:
     return colour_table()[np.rint(values.clip(0.0, 1.0) * 255.0).astype(np.intp)]
 
 
-QUIET, FAINT, STRONG = 0.35, 0.30, 0.60
-"""An overlaid picture keeps this much of its colour; the map covers it by FAINT + STRONG * value."""
+QUIET, FAINT, STRONG = 0.45, 0.30, 0.40
+"""Below a map an image keeps this much of its colour; the map covers it by FAINT + STRONG * value, never wholly."""
 
 
-def overlay(pixels: Pixels, values: Floats) -> Pixels:
-    """Lay a map (H, W) in [0, 1] over a picture: low values leave it dim and nearly grey, high ones light it up.
+def quiet(pixels: Pixels) -> Pixels:
+    """Take most of the colour out of an image, so that the colours above it are the map's."""
+    image = pixels.astype(np.float32)
+    grey = image @ np.array([0.299, 0.587, 0.114], dtype=np.float32)
+    return np.rint(QUIET * image + (1.0 - QUIET) * grey[..., None]).astype(np.uint8)
+
+
+def veil(values: Floats) -> Pixels:
+    """Return a map (H, W) in [0, 1] as translucent pixels (H, W, 4): the higher, the lighter and the denser.
 
     The explorer in `templates/explorer.js.jinja` follows the same formula.
     """
-    picture = pixels.astype(np.float32)
-    grey = picture @ np.array([0.299, 0.587, 0.114], dtype=np.float32)
-    quiet = QUIET * picture + (1.0 - QUIET) * grey[..., None]
-    cover = (FAINT + STRONG * values.clip(0.0, 1.0))[..., None]
-    return np.rint((1.0 - cover) * quiet + cover * colours(values)).astype(np.uint8)
+    cover = np.rint(255.0 * (FAINT + STRONG * values.clip(0.0, 1.0))).astype(np.uint8)
+    return np.concatenate((colours(values), cover[..., None]), axis=-1)
+
+
+def overlay(pixels: Pixels, values: Floats) -> Pixels:
+    """Lay a map (H, W) in [0, 1] over an image: low values leave it dim and nearly grey, high ones light it up."""
+    above = veil(values).astype(np.float32)
+    cover = above[..., 3:] / 255.0
+    return np.rint((1.0 - cover) * quiet(pixels) + cover * above[..., :3]).astype(np.uint8)
 
 
 @cache

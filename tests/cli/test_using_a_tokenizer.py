@@ -81,7 +81,8 @@ def test_attn_viz_draws_with_nothing_but_a_picture(muse: Muse, run: Path, photo:
     assert ended.code == 0
     lines = ended.out.splitlines()
     assert lines[0] == "photo-attention.png"
-    assert re.match(r".*block 1, mean of 4 heads.*: entropy \d\.\d\d nats \(\d+% of uniform\), mean reach", lines[1])
+    assert re.match(r"photo.png, query \d+,\d+ of \d+ x \d+; the most decided patch", lines[1])
+    assert re.match(r".*block 1, mean of 4 heads.*: entropy \d\.\d\d nats \(\d+% of uniform\), mean reach", lines[2])
     assert Path("photo-attention.png").stat().st_size > 1000
 
 
@@ -113,10 +114,10 @@ def test_attn_viz_answers_for_points_heads_layers_and_the_teacher(muse: Muse, ru
     ("arguments", "code", "what"),
     [
         (["--query", "10"], ExitCode.USAGE, "--query 10: expected X,Y in pixels"),
-        (["--query", "900,3"], ExitCode.SETTINGS, "the query 900,3 lies outside the image"),
+        (["--query", "900,3"], ExitCode.SETTINGS, "the query 900,3 lies outside photo.png"),
         (["--style", "foo"], ExitCode.SETTINGS, "style: must be overlay or grid, got 'foo'"),
-        (["--head", "9"], ExitCode.SETTINGS, "has no head 9"),
-        (["--out", "a.gif"], ExitCode.SETTINGS, "a.gif does not end in .png, .svg or .html"),
+        (["--head", "4"], ExitCode.SETTINGS, "has no head 4"),
+        (["--out", "a.gif"], ExitCode.SETTINGS, "a.gif does not end in .png, .svg, .pdf or .html"),
         (["--checkpoint", "nowhere"], ExitCode.FILE, "nowhere does not exist"),
     ],
 )

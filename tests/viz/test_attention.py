@@ -20,8 +20,19 @@ from muse_core.viz.attention import (
     measure,
     save_attention,
 )
-from muse_core.viz.figures import DPI, map_values
-from muse_core.viz.maps import agreement, entropy, numbers, reach, received, regrid, starting_points
+from muse_core.viz.lettering import DPI
+from muse_core.viz.maps import (
+    agreement,
+    entropy,
+    numbers,
+    reach,
+    reach_of_diagonal,
+    received,
+    regrid,
+    starting_points,
+    with_queries,
+)
+from muse_core.viz.panels import map_values
 from tests.viz.conftest import picture, pointing, weights
 
 
@@ -76,9 +87,11 @@ def test_the_marker_lies_on_the_queried_pixel() -> None:
     assert rows.mean() / scale == pytest.approx(query[1] + 0.5, abs=0.15)
 
 
-def test_a_query_is_told_in_whole_pixels_of_the_size_that_was_looked_at() -> None:
-    scene = Scene(picture(40, 60), (pointing((4, 6), 0),), queries=((25.881, 15.4),))
-    assert "query at 26, 15 of 60 × 40" in {words.get_text() for words in attention_figure(scene).texts}
+def test_a_query_is_told_in_the_pixels_of_the_file_of_which_a_smaller_copy_is_drawn() -> None:
+    scene = Scene(picture(40, 60), (pointing((4, 6), 0),), queries=((2588, 1540),), full_size=(4000, 6000))
+    told = " ".join(words.get_text() for words in attention_figure(scene).texts).replace("\u00a0", " ")
+    assert "query 2588, 1540 of 6000 × 4000" in told
+    assert scene.maps[0].patch_at(2588, 1540, scene.size) == 1 * 6 + 2
 
 
 def test_a_query_lights_up_what_its_patch_looks_at() -> None:
@@ -89,7 +102,7 @@ def test_a_query_lights_up_what_its_patch_looks_at() -> None:
     scene = Scene(np.full((3, 40, 60), 0.5), (AttentionMap("m", matrix, grid),), queries=((25, 15),))
     left, top, width, height = panels(scene)[1]
     lightness = drawn(scene)[top : top + height, left : left + width].sum(-1)
-    cells = lightness.reshape(4, height // 4, 6, width // 6).mean((1, 3))
+    cells = lightness[: height // 4 * 4, : width // 6 * 6].reshape(4, height // 4, 6, width // 6).mean((1, 3))
     assert scene.maps[0].patch_at(25, 15, (40, 60)) == 8
     assert divmod(int(cells.argmax()), 6) == (3, 4)
 
@@ -98,17 +111,17 @@ def test_what_lies_beyond_the_image_in_a_padded_grid_is_cut_off() -> None:
     attention = AttentionMap("m", pointing((2, 2), 1).weights, (2, 2), span=(40, 80))
     scene = Scene(np.full((3, 40, 40), 0.5), (attention,), queries=((5, 5),))
     left, top, width, height = panels(scene)[1]
-    blocks = drawn(scene, smooth=False)[top : top + height, left + width // 2 : left + width]
-    assert blocks.std(axis=(0, 1)).max() == 0, "the bright patch lies in the padding"
+    blocks = drawn(scene, smooth=False)[top + 1 : top + height - 1, left + width // 2 : left + width - 1]
+    assert np.ptp(blocks, axis=(0, 1)).max() <= 1, "the bright patch lies in the padding"
 
 
 def test_grid_style_draws_cells_and_overlay_may_draw_blocks() -> None:
     scene = Scene(np.full((3, 40, 40), 0.5), (AttentionMap("m", weights((4, 4)), (4, 4)),))
     left, top, width, height = panels(scene)[1]
     for manner in ({"style": "grid"}, {"smooth": False}):
-        part = drawn(scene, **manner)[top : top + height, left : left + width]
-        cells = part.reshape(4, height // 4, 4, width // 4, 3)
-        assert cells.std(axis=(1, 3)).max() == 0
+        part = drawn(scene, look="received", **manner)[top : top + height, left : left + width]
+        cells = part.reshape(4, height // 4, 4, width // 4, 3)[:, 4:-4, :, 4:-4]
+        assert np.ptp(cells, axis=(1, 3)).max() <= 1
 
 
 def test_the_salient_region_can_be_drawn_instead_of_received_attention() -> None:
@@ -157,11 +170,13 @@ def test_measure_is_json_with_one_entry_per_map_and_query() -> None:
 
 def test_heads_are_chosen_by_number_mean_or_all() -> None:
     attention = AttentionMap("m", weights((2, 2), heads=3), (2, 2), note="layer 1")
-    assert [each.note for each in heads_of(attention, "all")] == [f"layer 1, head {head}" for head in (1, 2, 3)]
-    assert (heads_of(attention, 2)[0].weights[0] == attention.weights[1]).all()
+    assert [each.note for each in heads_of(attention, "all")] == [f"layer 1, head {head}" for head in (0, 1, 2)]
+    assert [each.head for each in heads_of(attention, "all")] == [0, 1, 2]
+    assert (heads_of(attention, 2)[0].weights[0] == attention.weights[2]).all()
     assert np.allclose(heads_of(attention)[0].mean, attention.weights.mean(0))
-    with pytest.raises(MuseError, match="no head 4") as caught:
-        heads_of(attention, 4)
+    with pytest.raises(MuseError, match="no head 3") as caught:
+        heads_of(attention, 3)
+    assert caught.value.hint == "choose 0 to 2, mean or all"
     assert caught.value.exit_code == ExitCode.SETTINGS
 
 
@@ -178,6 +193,18 @@ def test_a_page_starts_on_a_decided_patch_away_from_the_border() -> None:
     matrix[12] = np.eye(25, dtype=np.float32)[3]
     scene = Scene(picture(50, 50), (AttentionMap("m", matrix, (5, 5)),))
     assert starting_points([scene]) == [(25.0, 25.0)]
+    assert with_queries(scene).queries == ((25.0, 25.0),)
+    assert with_queries(scene).chosen
+
+
+def test_reach_in_parts_of_the_diagonal_does_not_depend_on_how_finely_an_image_is_cut() -> None:
+    for cut in (2, 4, 8):
+        matrix = np.zeros((3 * cut * 4 * cut,) * 2, np.float32)
+        matrix[:, -1] = 1.0
+        far = reach_of_diagonal(AttentionMap("m", matrix, (3 * cut, 4 * cut)), (300, 400))[0]
+        assert far == pytest.approx(np.hypot(300 - 100 / cut, 400 - 100 / cut) / 500, rel=1e-5)
+    padded = AttentionMap("m", pointing((2, 2), 3).weights, (2, 2), span=(200, 200))
+    assert reach_of_diagonal(padded, (60, 80))[0] == pytest.approx(np.hypot(100, 100) / 100)
 
 
 @pytest.mark.parametrize("size", [(64, 64), (300, 451), (33, 100)])

@@ -1,13 +1,14 @@
 """What a browser makes of the pages: nothing fetched, nothing complained about, nothing wider than the screen."""
 
 import itertools
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from muse_core.viz.attention import AttentionMap, Scene, save_attention
-from muse_core.viz.pixels import colour_table
+from muse_core.viz.attention import AttentionMap, Scene, attention_figure, save_attention
+from muse_core.viz.pixels import overlay
 from muse_core.viz.report import Figure, read_run, write_report
 from tests.viz.browser import Page
 from tests.viz.conftest import scores, weights, write_run
@@ -103,7 +104,7 @@ def looks_at(patch: int) -> int:
 def test_the_explorer_begins_at_the_query(explorer: Page) -> None:
     assert explorer.value(BRIGHTEST) == looks_at(1 * 6 + 2)
     assert explorer.complaints == []
-    assert "pixel 25, 15" in explorer.value("document.body.innerText")
+    assert "query 25, 15 of 60 × 40" in explorer.value("document.body.innerText")
 
 
 def test_moving_the_pointer_moves_the_query(explorer: Page) -> None:
@@ -124,12 +125,46 @@ def test_arrow_keys_move_the_query_by_one_patch(explorer: Page) -> None:
     assert "agreement" in explorer.value("document.querySelector('[aria-live]').textContent")
 
 
-def test_the_explorer_draws_what_the_figure_draws(explorer: Page, tmp_path: Path) -> None:
+def test_the_explorer_draws_what_the_figure_draws_and_says_its_numbers(explorer: Page) -> None:
     colour = explorer.value(
         """(() => {
           const canvas = document.querySelectorAll('canvas')[1];
           return [...canvas.getContext('2d').getImageData(canvas.width * 1.5 / 6, canvas.height * 1.5 / 4, 1, 1).data];
         })()"""
     )[:3]
-    # The middle of the one patch that is looked at: the strongest colour over a tenth of the quiet picture.
-    assert np.abs(np.array(colour) - 0.9 * colour_table()[255]).max() <= 30
+    # The middle of the one patch that is looked at, beyond the end of the scale: the strongest colour over the image.
+    expected = overlay(np.full((1, 1, 3), 76, np.uint8), np.ones((1, 1), np.float32))[0, 0]
+    assert np.abs(np.array(colour) - expected.astype(int)).max() <= 4
+    told = explorer.value("document.body.innerText").replace("\u00a0", " ")
+    matrix = np.roll(np.eye(24, dtype=np.float32), -1, axis=1)
+    attention = AttentionMap("shift", matrix, (4, 6))
+    figure = attention_figure(
+        Scene(np.full((3, 40, 60), 0.3), (attention,), AttentionMap("teacher", weights((4, 6)), (4, 6)), ((25, 15),))
+    )
+    for text in figure.texts:
+        for part in text.get_text().replace("\u00a0", " ").split("  ·  "):
+            if re.match(r"(agreement|entropy|reach|peak) [\d.]+( [%×])?$", part):
+                assert part in told
+
+
+def test_the_scale_of_the_page_is_the_scale_of_the_figure_and_stays_when_the_query_moves(
+    page: Page, tmp_path: Path
+) -> None:
+    strong = np.full((24, 24), 0.2 / 23, np.float32)
+    np.fill_diagonal(strong, 0.8)
+    mild = np.full((24, 24), 1 / 24, np.float32)
+    strong[12:] = mild[12:]
+    scene = Scene(np.full((3, 40, 60), 0.3), (AttentionMap("m", strong, (4, 6)),), queries=((5, 5),))
+    page.size(1280)
+    page.open(save_attention(scene, tmp_path / "a.html", scale=4.0))
+    key = "document.querySelector('.key').innerText"
+    assert page.value(key).split() == ["attention,", "×", "uniform", "0", "4", "and", "more"]
+    page.value("document.querySelector('.panels').focus()")
+    for _ in range(3):
+        page.key("ArrowDown")
+    colour = page.value(
+        """(() => { const canvas = document.querySelectorAll('canvas')[1];
+          return [...canvas.getContext('2d').getImageData(canvas.width - 9, 9, 1, 1).data]; })()"""
+    )[:3]
+    expected = overlay(np.full((1, 1, 3), 76, np.uint8), np.full((1, 1), 1 / 4, np.float32))[0, 0]
+    assert np.abs(np.array(colour) - expected.astype(int)).max() <= 4, "a quarter of the scale, not its end"
