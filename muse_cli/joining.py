@@ -73,7 +73,7 @@ def join(rank: "Rank", devices: str) -> None:
     os.environ.update(meeting(os.environ, rank))
     local = int(os.environ["LOCAL_WORLD_SIZE"])
     kind, _, count = devices.partition(":")
-    if not (devices in ("auto", str(local)) or (kind == "cpu" and count in ("", str(rank.count)))):
+    if not (devices in ("auto", "cuda", str(local)) or (kind == "cpu" and count in ("", str(rank.count)))):
         raise MuseError(
             f"--devices {devices}: the launcher has started {rank.count} processes, {local} of them here",
             hint="leave out --devices, or say cpu",

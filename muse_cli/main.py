@@ -4,6 +4,7 @@ Typer and the commands are imported inside: an interrupt, or a variable that onl
 """
 
 import os
+import re
 import signal
 import sys
 import threading
@@ -19,6 +20,7 @@ from muse_cli.terminal import Stream, prepared
 from muse_core.errors import ExitCode, MuseError, MuseWarning, explained
 from muse_core.interrupts import Terminated
 from muse_core.offline import tell_libraries
+from muse_core.suggestions import did_you_mean
 from muse_core.switches import is_on
 
 DEBUG, LOG_LEVEL, COMPLETION = "MUSE_DEBUG", "MUSE_LOG_LEVEL", "_MUSE_COMPLETE"
@@ -95,7 +97,7 @@ def describe(error: BaseException) -> tuple[str, str | None, int]:
 
     if isinstance(error, typer.TyperException):
         path = getattr(getattr(error, "ctx", None), "command_path", "muse")
-        return error.format_message(), f"{path} --help", int(error.exit_code)
+        return usage_words(error.format_message()), f"{path} --help", int(error.exit_code)
     if isinstance(error, KeyboardInterrupt | typer.Abort):
         what = "terminated" if isinstance(error, Terminated) else "interrupted"
         return what, getattr(error, "hint", None), int(getattr(error, "exit_code", ExitCode.INTERRUPTED))
@@ -104,6 +106,14 @@ def describe(error: BaseException) -> tuple[str, str | None, int]:
         return known.what, known.hint, known.exit_code
     what = f"this is a bug, in muse or in a plugin: {type(error).__name__}: {error}"
     return what, f"{DEBUG}=1 shows where", ExitCode.BUG
+
+
+def usage_words(message: str) -> str:
+    """Return what is wrong with a command line without the words of the library that found it, and what was meant."""
+    what = message.replace("Value error, ", "")
+    typed, refused, known = what.partition(" is not one of ")
+    meant = did_you_mean(typed.rpartition(" ")[2].strip("'"), re.findall(r"'([^']*)'", known)) if refused else ""
+    return f"{what} {meant}" if meant else what
 
 
 def _closed(stdout: Stream, code: int) -> int:

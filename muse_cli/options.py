@@ -41,10 +41,10 @@ ScoresFile = Annotated[
 OverwriteFile = Annotated[
     bool, typer.Option("--overwrite", help="Replace what is there under the names given here, which else is refused.")
 ]
-Devices = Annotated[str | None, typer.Option("--devices", metavar="auto|cpu|mps|N|0,2", help="What to compute on.")]
-Precision = Annotated[
-    str | None, typer.Option("--precision", metavar="auto|fp32|bf16|fp16|fp64", help="Number format.")
+Devices = Annotated[
+    str | None, typer.Option("--devices", metavar="auto|cpu|cuda|mps|N|0,2", help="What to compute on.")
 ]
+Precision = Annotated[str | None, typer.Option("--precision", metavar="auto|fp32|bf16|fp64", help="Number format.")]
 Seed = Annotated[int | None, typer.Option("--seed", help="Seed of everything random.")]
 BatchSize = Annotated[int | None, typer.Option("--batch-size", min=1, help="Images at a time, on each device.")]
 TrainLimit = Annotated[

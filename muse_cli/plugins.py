@@ -4,10 +4,10 @@ from collections.abc import Iterable
 from typing import Any, ClassVar
 
 import typer
-from rich.markup import escape
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
+from muse_cli.help import as_written, examples as example_lines, show_as_written
 from muse_cli.options import add_common
 from muse_cli.spec import PANELS
 from muse_core.errors import ExitCode, MuseError
@@ -27,6 +27,7 @@ class PluginGroup(TyperGroup):
         self.plugins = {plugin.name: plugin for plugin in sorted(discover(self.group).values(), key=_listing)}
         for name, plugin in self.plugins.items():
             self.add_command(stub(plugin), name)
+        show_as_written(self)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
         """Import the command that is about to run; the others stay stubs."""
@@ -61,8 +62,8 @@ def examples_of(plugin: Plugin) -> tuple[str, ...]:
 def stub(plugin: Plugin) -> TyperCommand:
     """Make a stand-in that help, completion and "did you mean" can list."""
     if plugin.error is not None:
-        return TyperCommand(plugin.name, help=escape(_broken_line(plugin)), rich_help_panel=BROKEN_PANEL)
-    return TyperCommand(plugin.name, help=escape(plugin.declaration.help), rich_help_panel=panel_of(plugin))
+        return TyperCommand(plugin.name, help=as_written(_broken_line(plugin)), rich_help_panel=BROKEN_PANEL)
+    return TyperCommand(plugin.name, help=as_written(plugin.declaration.help), rich_help_panel=panel_of(plugin))
 
 
 def panel_of(plugin: Plugin) -> str:
@@ -82,16 +83,17 @@ def command_of(target: Any) -> Any:
 def finish(command: Any, plugin: Plugin, examples: Iterable[str]) -> Any:
     """Give a command its name, its examples, and the options that every command has."""
     command.name = plugin.name
-    command.help = command.help or escape(plugin.declaration.help)
+    command.help = command.help or plugin.declaration.help
     command.epilog = epilog(examples) or command.epilog
     add_common(command)
+    show_as_written(command)
     return command
 
 
 def epilog(examples: Iterable[str]) -> str | None:
     """Lay out the examples that end a help text, one per line."""
-    lines = [escape(example) for example in examples]
-    return "\n".join(["[bold]Examples[/bold]", *lines]) if lines else None
+    lines = list(examples)
+    return example_lines(lines) if lines else None
 
 
 def _broken_line(plugin: Plugin) -> str:

@@ -85,12 +85,25 @@ def in_words(scores: "Scores") -> str:
         f"{scores.command} of {scores.tokenizer}",
         table(rows, ("metric", scores.tokenizer, *beside)),
         f"{scores.counts['seen']} images{skipped}, {scores.seconds:.0f} s",
-        *(f"{key}: {value}" for key, value in scores.protocol.fields.items() if not isinstance(value, dict)),
+        *conditions(scores),
         f"fingerprint: {scores.protocol.fingerprint}",
         *(f"not measured: {name}: {why}" for name, why in scores.not_measured.items()),
         *(f"note: {note}" for note in scores.notes),
     ]
     return "\n".join(lines)
+
+
+def conditions(scores: "Scores") -> list[str]:
+    """Lay out what the numbers hold under; a metric that has a field of its own is named beside it."""
+    own: dict[str, dict[str, list[str]]] = {}
+    for metric, recipe in scores.protocol.metrics.items():
+        for key in recipe.keys() & scores.protocol.fields.keys():
+            own.setdefault(key, {}).setdefault(str(recipe[key]), []).append(metric)
+    return [
+        f"{key}: {value}" + "".join(f"; of {', '.join(names)}: {other}" for other, names in own.get(key, {}).items())
+        for key, value in scores.protocol.fields.items()
+        if not isinstance(value, dict)
+    ]
 
 
 def with_error(value: float, error: float | None) -> float | str:

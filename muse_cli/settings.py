@@ -13,6 +13,7 @@ from muse_core.settings import Origins, resolve
 from muse_core.settings.measuring import ProbeSettings
 from muse_core.settings.presets import RECIPES, SIZES, STAGES, preset
 from muse_core.settings.train import TrainSettings
+from muse_core.suggestions import choices
 
 S = TypeVar("S", bound=BaseModel)
 
@@ -39,8 +40,8 @@ def model_for(command: str) -> type[BaseModel]:
         plugin = find("muse.probes", command.removeprefix("probe-"))
         return cast(type[BaseModel], plugin.load_path(plugin.load().settings))
     if command not in MODELS:
-        known = ", ".join([*MODELS, "probe-NAME"])
-        raise MuseError(f"{command!r} has no settings", hint=f"known: {known}", exit_code=ExitCode.USAGE)
+        hint = choices(command, [*MODELS, "probe-NAME"])
+        raise MuseError(f"{command!r} has no settings", hint=hint, exit_code=ExitCode.USAGE)
     return cast(type[BaseModel], import_path(MODELS[command]))
 
 

@@ -19,11 +19,19 @@ def chosen_or_newest(where: str | None) -> str:
     return "tiny"
 
 
-def data_or_demo(where: str | None) -> str:
-    """Return what was named, else the built-in held-out scenes."""
+def data_or_demo(where: str | None, option: str = "--data") -> str:
+    """Return what was named by an option, else the built-in held-out scenes."""
     if where is None:
-        out.say("no --data: using the built-in held-out scenes (demo:val)")
+        out.say(f"no {option}: measuring on the built-in held-out scenes (demo:val)")
         return "demo:val"
+    return where
+
+
+def training_or_demo(where: str | None, option: str = "--data") -> str:
+    """Return what was named by an option to learn from, else the built-in scenes for training."""
+    if where is None:
+        out.say(f"no {option}: learning from the built-in scenes (demo:train)")
+        return "demo:train"
     return where
 
 

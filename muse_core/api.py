@@ -30,6 +30,7 @@ from muse_core.registry import discover
 from muse_core.settings.layers import resolve
 from muse_core.settings.presets import preset
 from muse_core.settings.train import TrainSettings
+from muse_core.suggestions import choices
 from muse_core.training.start import RunSummary, train as train_stage
 
 __all__ = [
@@ -147,7 +148,7 @@ def _metrics(names: Sequence[str] | None) -> dict[str, MetricSpec]:
     if unknown:
         raise MuseError(
             f"no metric is called {', '.join(unknown)}",
-            hint=f"choose from {', '.join(known)}",
+            hint=choices(unknown[0], known),
             exit_code=ExitCode.USAGE,
         )
     return {name: known[name].load() for name in names or known}
@@ -172,7 +173,7 @@ def probe(
     """
     known = discover("muse.probes")
     if name not in known:
-        raise MuseError(f"no probe is called {name}", hint=f"choose from {', '.join(known)}", exit_code=ExitCode.USAGE)
+        raise MuseError(f"no probe is called {name}", hint=choices(name, known), exit_code=ExitCode.USAGE)
     spec: ProbeSpec = known[name].load()
     progress = progress or Silent()
 

@@ -21,6 +21,7 @@ from muse_core.model.abilities import abilities
 from muse_core.model.generating import load_generator
 from muse_core.progress import Progress, Silent
 from muse_core.registry import discover
+from muse_core.suggestions import choices
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,7 @@ def _check(wheres: Sequence[str], ruler: Ruler) -> None:
         if unknown:
             raise MuseError(
                 f"no {kind} is called {', '.join(unknown)}",
-                hint=f"choose from {', '.join(known)}",
+                hint=choices(unknown[0], known),
                 exit_code=ExitCode.USAGE,
             )
 

@@ -16,8 +16,11 @@ from typing import Any
 
 import muse_core
 from muse_core.errors import ExitCode, MuseError
+from muse_core.suggestions import did_you_mean
 
 PACKAGES = ("torch", "torchvision", "transformers", "diffusers", "accelerate", "safetensors", "numpy", "pydantic")
+WORDS = ("auto", "cpu", "cuda", "mps")
+DEVICES = "auto, cpu, cuda, cuda:1, mps, a number of GPUs, or indices such as 0,2"
 _SECRET = re.compile(r"(?i)((?:token|key|secret|password|passwd|auth)[\w.-]*[=:\s]\s*)\S+")
 _CREDENTIALS = re.compile(r"(\w+://)[^/\s@]+@")
 _SIGNATURE = re.compile(r"(\w+://[^\s?]+\?)\S+")
@@ -118,7 +121,9 @@ def without_secrets(text: str) -> str:
 
 
 def choose_devices(asked: str) -> tuple[str, ...]:
-    """Return the devices meant by "auto", "cpu", "cpu:N" processes, "mps", a number of GPUs, or indices such as "0,2".
+    """Return the devices meant by "auto", "cpu", "cpu:N" processes, "cuda", "mps", a number of GPUs, or indices.
+
+    Indices are written "0,2"; one GPU also as torch names it, "cuda:1", and "cuda" is the first.
 
     Raises:
         MuseError: with exit code 6, when this machine does not have them; with 3, when the words mean nothing.
@@ -133,6 +138,8 @@ def choose_devices(asked: str) -> tuple[str, ...]:
         return ("cpu",) * int(count or 1)
     if asked == "mps":
         wanted = ["mps"]
+    elif kind == "cuda" and (count.isdigit() or asked == kind):
+        wanted = [f"cuda:{int(count or 0)}"]
     elif "," in asked and indices and all(index.isdigit() for index in indices):
         wanted = [f"cuda:{index}" for index in indices]
     elif asked.isdigit() and int(asked) > 0:
@@ -140,7 +147,7 @@ def choose_devices(asked: str) -> tuple[str, ...]:
     else:
         raise MuseError(
             f"--devices {asked}: these are no devices",
-            hint="auto, cpu, mps, a number of GPUs, or indices such as 0,2",
+            hint=" ".join(filter(None, [did_you_mean(kind, WORDS), DEVICES])),
             exit_code=ExitCode.SETTINGS,
         )
     if not set(wanted) <= set(present):

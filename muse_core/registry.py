@@ -15,6 +15,7 @@ from importlib.metadata import Distribution, EntryPoint, distributions, entry_po
 from typing import Any, Protocol, runtime_checkable
 
 from muse_core.errors import ExitCode, MuseError
+from muse_core.suggestions import choices
 
 OWN_DISTRIBUTION = "muse-tokenizer"
 API = 1
@@ -125,7 +126,7 @@ def find(group: str, name: str) -> Plugin:
         kind = group.removeprefix("muse.").removesuffix("s")
         raise MuseError(
             f"there is no {kind} {name!r}",
-            hint=f"known: {', '.join(sorted(plugins)) or 'none'}",
+            hint=choices(name, sorted(plugins)),
             exit_code=ExitCode.SETTINGS,
         )
     return plugins[name]

@@ -16,6 +16,7 @@ THE_LOOP = ("muse_core/training/loop.py", "train")
 BASE = {
     *("errors", "progress", "interrupts", "files", "identity", "image_files", "file_names", "marks", "ownership"),
     *("registry", "machine", "runs", "run_checkpoints", "text_files", "yaml_files", "home", "json_text", "muse_core"),
+    *("rules", "suggestions"),
 }
 ARROWS = {
     "errors": set(),
@@ -35,8 +36,10 @@ ARROWS = {
     "ownership": {"errors", "files", "marks"},
     "run_files": {"marks", "ownership"},
     "run_checkpoints": {"errors", "files", "run_files"},
-    "registry": {"errors"},
-    "machine": {"errors", "muse_core"},
+    "rules": set(),
+    "suggestions": set(),
+    "registry": {"errors", "suggestions"},
+    "machine": {"errors", "muse_core", "suggestions"},
     "runs": {
         "errors",
         "files",

@@ -29,7 +29,8 @@ SizePx = Annotated[
     typer.Option("--size-px", min=1, metavar="N", help="Shorter side for all.", show_default="the first one's own"),
 ]
 Measure = Annotated[
-    str | None, typer.Option("--measure", metavar="A,B", help=f"Of {MEASURES}.", show_default="all of them")
+    str | None,
+    typer.Option("--measure", metavar="A,B", help=f"Of {MEASURES.replace(',', ', ')}.", show_default="all of them"),
 ]
 Generator = Annotated[
     list[str] | None,

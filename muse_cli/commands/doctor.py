@@ -8,6 +8,7 @@ import typer
 
 from muse_cli.output import out, size_text, table
 from muse_core.errors import ExitCode, MuseError
+from muse_core.suggestions import choices
 
 if TYPE_CHECKING:
     from muse_core.model.weights.parts import Found
@@ -59,7 +60,7 @@ def weights(size: str) -> list[Finding]:
     from muse_core.model.weights.parts import PARTS, find_parts
 
     if size not in PARTS:
-        raise MuseError(f"there is no size {size!r}", hint=f"known: {', '.join(PARTS)}", exit_code=ExitCode.SETTINGS)
+        raise MuseError(f"there is no size {size!r}", hint=choices(size, PARTS), exit_code=ExitCode.SETTINGS)
     return [*(part_finding(found) for found in find_parts(size)), inception()]
 
 

@@ -24,6 +24,9 @@ class Text(StrEnum):
     NAME = "name"
 
 
+NO_SCORES = "no scores in the card: they are taken from RUN/results/, where measuring a run keeps them"
+
+
 def export(
     checkpoint: Checkpoint = None,
     out_dir: Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder to make.")] = Path("exported"),
@@ -54,7 +57,7 @@ def export(
     lines = [
         f"{done.folder}  {size_text(done.bytes)}",
         f"text tower: {done.text}",
-        f"scores in the card: {done.scores}" if done.scores else "no scores in the card: muse eval first, for some",
+        f"scores in the card: {done.scores}" if done.scores else NO_SCORES,
         f"load it: muse eval {done.folder}",
     ]
     if to is Target.HUB:

@@ -8,6 +8,7 @@ import typer
 
 from muse_cli.output import out, table
 from muse_core.errors import ExitCode, MuseError
+from muse_core.suggestions import choices
 
 PANEL = "Latents"
 LatentsFolder = Annotated[
@@ -97,4 +98,4 @@ def refuse(option: str, value: str, known: tuple[str, ...]) -> None:
         MuseError: exit code 2.
     """
     if value not in known:
-        raise MuseError(f"{option} {value}: there is none", hint=" or ".join(known), exit_code=ExitCode.USAGE)
+        raise MuseError(f"{option} {value}: unknown", hint=choices(value, known), exit_code=ExitCode.USAGE)

@@ -8,6 +8,7 @@ from muse_cli.output import out, table
 from muse_cli.spec import CommandSpec
 from muse_core.errors import ExitCode, MuseError
 from muse_core.registry import GROUPS, Plugin, discover, unreadable
+from muse_core.suggestions import did_you_mean
 
 app = typer.Typer(add_completion=False)
 
@@ -34,9 +35,13 @@ def list_plugins() -> None:
 @app.command()
 def check(name: Annotated[str, typer.Argument(help="A plugin's name, as `muse plugins` lists it.")]) -> None:
     """Import a plugin's code and show the whole traceback if that fails."""
-    named = [plugin for plugin in every_plugin() if plugin.name == name]
+    known = every_plugin()
+    named = [plugin for plugin in known if plugin.name == name]
     if not named:
-        raise MuseError(f"there is no plugin {name!r}", hint="muse plugins", exit_code=ExitCode.SETTINGS)
+        hint = " ".join(
+            filter(None, [did_you_mean(name, [plugin.name for plugin in known]), "muse plugins lists them"])
+        )
+        raise MuseError(f"there is no plugin {name!r}", hint=hint, exit_code=ExitCode.SETTINGS)
     problems = {plugin: problem for plugin in named if (problem := problem_of(plugin))}
     lines = [f"{p.kind} {p.name} of {p.package} {p.version}: {problems.get(p, 'works')}" for p in named]
     out.result({"plugins": [as_json(p) | {"problem": problems.get(p)} for p in named]}, "\n".join(lines))

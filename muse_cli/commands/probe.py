@@ -100,7 +100,7 @@ def run_probe(
     from muse_cli.scores import give
     from muse_cli.settings import resolve_as
     from muse_cli.team import measure
-    from muse_cli.tokenizer import chosen_or_newest, data_or_demo
+    from muse_cli.tokenizer import chosen_or_newest, data_or_demo, training_or_demo
     from muse_core.ownership import refuse_taken
     from muse_core.settings.measuring import ProbeSettings
 
@@ -114,7 +114,9 @@ def run_probe(
         "devices": devices,
     }
     shared, _ = resolve_as(ProbeSettings, "probe", common, None, None)
-    shared = shared.model_copy(update={"data": data_or_demo(shared.data)})
+    learns = plugin.load().train
+    read = {"train_data": training_or_demo(shared.train_data)} if learns else {}
+    shared = shared.model_copy(update={**read, "data": data_or_demo(shared.data, "--val-data")})
     refuse_taken(out_file, overwrite)
     where = chosen_or_newest(checkpoint)
     values = {

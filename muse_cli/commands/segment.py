@@ -81,7 +81,7 @@ def segment(
     from muse_cli.scores import give
     from muse_cli.settings import resolve_as
     from muse_cli.team import measure
-    from muse_cli.tokenizer import chosen_or_newest, data_or_demo
+    from muse_cli.tokenizer import chosen_or_newest, data_or_demo, training_or_demo
     from muse_core.ownership import refuse_taken
     from muse_core.settings.measuring import SegmentSettings
 
@@ -89,7 +89,8 @@ def segment(
     flags |= {"size_px": size_px, "epochs": epochs, "baseline": baseline, "limit": limit, "train_limit": train_limit}
     flags |= {"batch_size": batch_size, "seed": seed, "devices": devices}
     settings, _ = resolve_as(SegmentSettings, "segment", flags, sets, config)
-    settings = settings.model_copy(update={"data": data_or_demo(settings.data)})
+    read = {"train_data": training_or_demo(settings.train_data), "data": data_or_demo(settings.data, "--val-data")}
+    settings = settings.model_copy(update=read)
     if picture is not None and picture == out_file:
         raise MuseError(f"--picture and --out both name {picture}", "two names", ExitCode.USAGE)
     for file in (out_file, picture):
@@ -113,7 +114,7 @@ def measured(
     chosen = SegmentSettings.model_validate(settings)
     return measure(
         load(where, device, "featurizes"),
-        chosen.train_data or "demo:train",
+        str(chosen.train_data),
         str(chosen.data),
         options_of(chosen),
         size=chosen.size_px,

@@ -45,7 +45,9 @@ OutDir = Annotated[
 Overwrite = Annotated[bool | None, typer.Option("--overwrite", help="Empty --out first.")]
 Team = Annotated[
     str | None,
-    typer.Option("--devices", metavar="auto|cpu|mps|N|0,2", help="A number of GPUs, or which.", show_default="auto"),
+    typer.Option(
+        "--devices", metavar="auto|cpu|cuda|mps|N|0,2", help="A number of GPUs, or which.", show_default="auto"
+    ),
 ]
 Steps = Annotated[int | None, typer.Option("--steps", min=1, help="Optimizer steps.", rich_help_panel=PACE)]
 Batch = Annotated[

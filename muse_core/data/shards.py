@@ -304,6 +304,8 @@ def find_shards(where: str, split: str) -> list[Shard]:
         )
     places = list(dict.fromkeys(found))
     missing = [one for one in places if not is_address(one) and not Path(one).is_file()]
+    if missing and len(places) == 1:
+        raise MuseError(f"{places[0]} does not exist", hint="a folder, pattern or address of shards, or demo")
     if missing:
         more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
         raise MuseError(f"{len(missing)} of {len(places)} shards do not exist: {', '.join(missing[:3])}{more}")

@@ -14,6 +14,7 @@ from muse_core.evaluation.spec import ProbeContext, ProbeSpec
 from muse_core.model.abilities import ABILITIES, abilities
 from muse_core.model.identity import checkpoint_of
 from muse_core.registry import import_path
+from muse_core.rules import problems
 
 
 def run_probe(
@@ -65,9 +66,8 @@ def _settings(name: str, spec: ProbeSpec, options: Mapping[str, Any]) -> BaseMod
     try:
         settings: BaseModel = model.model_validate(dict(options))
     except ValidationError as error:
-        problems = [f"{'.'.join(map(str, one['loc'])) or name}: {one['msg']}" for one in error.errors()]
         raise MuseError(
-            f"options of the probe {name!r}: " + "; ".join(problems),
+            f"options of the probe {name!r}: " + "; ".join(problems(error, name)),
             hint=f"muse probe {name} --help",
             exit_code=ExitCode.SETTINGS,
         ) from None

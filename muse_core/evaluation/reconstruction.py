@@ -78,7 +78,7 @@ def evaluate(
         protocol=_protocol(data, tally.seen, found),
         counts=tally.counts(),
         standard_errors={key: value for measured in found for key, value in measured.errors.items()},
-        notes=[note for measured in found for note in measured.notes],
+        notes=[*(note for measured in found for note in measured.notes), *_unread(reference, found)],
         not_measured=missing,
         seconds=time.perf_counter() - started,
     )
@@ -189,6 +189,12 @@ def _results(running: Mapping[str, Metric], required: Collection[str], missing: 
                 raise
             missing[name] = reason.told
     return found
+
+
+def _unread(reference: Path | None, found: list[Measured]) -> list[str]:
+    if reference is None or any("reference" in measured.recipe for measured in found):
+        return []
+    return [f"the reference {reference} was not used: no Frechet distance was measured"]
 
 
 def _protocol(data: EvalData, images: int, found: list[Measured]) -> Protocol:

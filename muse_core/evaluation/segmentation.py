@@ -37,6 +37,7 @@ from muse_core.evaluation.views import View, ViewName, answers, layer_for_segmen
 from muse_core.model.abilities import Featurizes
 from muse_core.model.identity import checkpoint_of
 from muse_core.progress import Progress, Silent
+from muse_core.suggestions import choices
 
 
 @dataclass(frozen=True)
@@ -155,7 +156,7 @@ def _rule(name: str) -> Rule:
     if name not in LABEL_RULES:
         raise MuseError(
             f"no label rule is called {name!r}",
-            hint=f"choose from {', '.join(LABEL_RULES)}",
+            hint=choices(name, LABEL_RULES),
             exit_code=ExitCode.SETTINGS,
         )
     return LABEL_RULES[name]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from muse_core import rules
 from muse_core.errors import MuseError
 from muse_core.inspection.checkpoints import inspect_checkpoint
 from muse_core.inspection.findings import Findings, Inspection
@@ -71,9 +72,8 @@ def _judge_config(run: RunFolder, problems: Findings) -> None:
     except MuseError as error:
         problems.note(error.what, "config.yaml")
     except ValidationError as error:
-        for one in error.errors():
-            key = ".".join(map(str, one["loc"]))
-            problems.note("setting that this version does not accept", f"{key}: {one['msg']}")
+        for one in rules.problems(error, "config.yaml"):
+            problems.note("setting that this version does not accept", one)
 
 
 def _records(run: RunFolder) -> list[str]:

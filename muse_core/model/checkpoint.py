@@ -27,6 +27,7 @@ from muse_core.model.network import MuseNetwork
 from muse_core.model.weights import published
 from muse_core.model.weights.filling import digest_of, fill as fill, refuse_misfit
 from muse_core.model.weights.parts import tiny_hashes
+from muse_core.rules import problems
 
 SCHEMA = 1
 
@@ -99,7 +100,7 @@ def read_state(folder: Path) -> CheckpointState:
         CheckpointState(**{**document, "spec": spec})  # which refuses what is unknown
         state = _STATE.validate_json(json.dumps(document), strict=True)
     except (KeyError, TypeError, ValidationError) as error:
-        why = first_problem(error) if isinstance(error, ValidationError) else str(error)
+        why = problems(error)[0] if isinstance(error, ValidationError) else str(error)
         raise _no_state(folder, why) from None
     numbers = {name: getattr(state.spec, name) for name in _MOST}
     strange = [f"{name} {number}" for name, number in numbers.items() if not 1 <= number <= _MOST[name]]
@@ -112,12 +113,6 @@ def read_state(folder: Path) -> CheckpointState:
 
 def _no_state(folder: Path, why: str) -> MuseError:
     return MuseError(f"{folder / 'state.json'} is not the state of a muse checkpoint: {why}", hint="muse ls runs")
-
-
-def first_problem(error: ValidationError) -> str:
-    """Say where the first wrong value stands, and why it is wrong."""
-    first = error.errors()[0]
-    return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
 
 
 def load_network(folder: Path, *, average: bool = True) -> tuple[MuseNetwork, CheckpointState]:

@@ -2,12 +2,15 @@
 
 from pathlib import Path
 
+from muse_core.errors import MuseError
 from muse_core.model.checkpoint import CheckpointState, load_network
 from muse_core.model.export import is_export, load_export
 from muse_core.model.network import MuseNetwork
 from muse_core.model.released import load_released, released_file
+from muse_core.registry import discover
 from muse_core.run_checkpoints import split_pointer
-from muse_core.runs import find, is_run
+from muse_core.runs import find, is_run, list_runs
+from muse_core.suggestions import did_you_mean
 
 
 def locate(where: str | Path) -> Path:
@@ -23,7 +26,14 @@ def locate(where: str | Path) -> Path:
         return path.parent  # a file inside a checkpoint of ours
     if not is_run(path) and not (path / "state.json").is_file() and released_file(path):
         return path
+    if not path.exists() and str(where) != "latest":
+        hint = " ".join(filter(None, [did_you_mean(str(where), _names()), "muse ls tokenizers, muse ls runs"]))
+        raise MuseError(f"{where} does not exist", hint=hint)
     return find(where)
+
+
+def _names() -> list[str]:
+    return [*discover("muse.tokenizers"), "latest", *(str(run.path) for run in list_runs())]
 
 
 def open_network(path: Path, *, average: bool = True) -> tuple[MuseNetwork, CheckpointState]:

@@ -15,6 +15,7 @@ from muse_core.model.abilities import Attention, FeatureLayer, Features, Latents
 from muse_core.model.images import pad_to_multiple
 from muse_core.model.network import MuseNetwork
 from muse_core.model.text import TextTower
+from muse_core.suggestions import choices
 
 
 @dataclass(frozen=True)
@@ -113,8 +114,9 @@ class MuseTokenizer:
         places = {"semantic": out.anchors[-1], "texture": out.tokens}
         places |= {f"block-{place}": anchor for place, anchor in enumerate(reversed(out.anchors), start=1)}
         if layer not in places:
-            known = ", ".join(self.info.feature_layers)
-            raise MuseError(f"{self.origin.name} has no feature layer '{layer}'", hint=f"choose from {known}")
+            raise MuseError(
+                f"{self.origin.name} has no feature layer '{layer}'", hint=choices(layer, self.info.feature_layers)
+            )
         return rearrange(places[layer], "b (h w) d -> b d h w", h=out.grid[0])
 
     @torch.no_grad()

@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 
 from pydantic import BaseModel
 
 from muse_core.registry import discover
 from muse_core.settings.section import Path, fields, holds_mapping
+from muse_core.suggestions import did_you_mean
 
 BEHAVIOUR = (
     "MUSE_RUNS",
@@ -84,5 +84,4 @@ def _is_known_elsewhere(name: str, command: str) -> bool:
 
 
 def _unfit(name: str, known: list[str]) -> str:
-    near = get_close_matches(name, known, n=1)
-    return f"{name} fits no setting" + (f"; did you mean {near[0]}?" if near else "")
+    return "; ".join(filter(None, [f"{name} fits no setting", did_you_mean(name, known)]))

@@ -3,7 +3,6 @@
 import types
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from enum import Enum
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -12,7 +11,9 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails, PydanticUndefined
 
+from muse_core.rules import expected, rules
 from muse_core.settings.section import Path, fields, leaves
+from muse_core.suggestions import did_you_mean, nearest
 
 
 @dataclass(frozen=True)
@@ -124,16 +125,12 @@ def _sentence(key: str, details: list[ErrorDetails], known: list[str], origin: M
         return f"{key}: no such setting{source}" + (f"; did you mean {near}?" if near else "")
     if first["type"] == "missing":
         return f"{key}: is needed and was not given"
-    rules = " or ".join(dict.fromkeys(_rule(detail) for detail in details))
+    why = rules(details)
     if first["type"] == "value_error" and not isinstance(first["input"], str | int | float | None):
-        return rules  # a rule between settings names the keys itself
+        return why  # a rule between settings names the keys itself
     value = plain(first["input"])
-    return f"{key}: {rules}, got {value!r}{source}"
-
-
-def _rule(detail: ErrorDetails) -> str:
-    message = detail["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
-    return message.replace("Input should be", "must be").replace("'", "")
+    meant = did_you_mean(str(value), [word for detail in details for word in expected(detail)])
+    return f"{key}: {why}, got {value!r}{source}" + (f"; {meant}" if meant else "")
 
 
 def _source(path: Path, origin: Mapping[Path, str]) -> str:
@@ -142,10 +139,6 @@ def _source(path: Path, origin: Mapping[Path, str]) -> str:
 
 
 def _nearest(key: str, known: list[str]) -> str | None:
-    by_key = get_close_matches(key, known, n=1)
-    if by_key:
-        return by_key[0]
-    last = key.rpartition(".")[2]
     by_name = {name.rpartition(".")[2]: name for name in known}
-    by_last = get_close_matches(last, list(by_name), n=1)
-    return by_name[by_last[0]] if by_last else None
+    last = nearest(key.rpartition(".")[2], by_name)
+    return nearest(key, known) or (by_name[last] if last else None)

@@ -97,7 +97,7 @@ class TrainingSettings(Section):
     trains: Literal["released", "paper"] = Field(
         "released", description="what stages 1 and 2 train: as the public code, or only what the paper names"
     )
-    precision: Literal["auto", "fp32", "bf16", "fp16", "fp64"] = Field(
+    precision: Literal["auto", "fp32", "bf16", "fp64"] = Field(
         "auto", description="of what trains; auto: bf16 on a GPU, else fp32. fp64: slow, to compare runs"
     )
     frozen_precision: Literal["auto", "fp32", "bf16"] = Field(
@@ -107,7 +107,7 @@ class TrainingSettings(Section):
     checkpointing: bool = Field(
         False, description="compute encoder and decoder a second time in the backward pass instead of keeping all of it"
     )
-    devices: str = Field("auto", description="auto, cpu, mps, a number of devices, or indices such as 0,2")
+    devices: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps, a number of GPUs, or indices such as 0,2")
     save_every: Positive = 5_000
     eval_every: Positive = 5_000
     sample_every: Positive = 2_000

@@ -171,21 +171,14 @@ def _with_way_on(error: Exception, folder: Path) -> Exception:
 
 
 def new_accelerator(settings: TrainSettings) -> Accelerator:
-    """Say what computes, in which precision.
+    """Return what computes, in the precision asked for.
 
-    Raises:
-        MuseError: a precision that does not exist here.
+    accelerate's fp16 is none of them: it scales the loss up, and nothing here scales the gradients down again before
+    they are clipped.
     """
     precision = settings.training.precision
     if precision == "auto":
         precision = "bf16" if torch.cuda.is_available() else "fp32"
-    if precision == "fp16":
-        # accelerate would scale the loss up, and nothing here scales the gradients down again before they are clipped.
-        raise MuseError(
-            "fp16 needs loss scaling, which this version does not do",
-            hint="--precision bf16 or fp32",
-            exit_code=ExitCode.MACHINE,
-        )
     # accelerate remembers the first precision of a Python session and refuses any other.
     AcceleratorState._reset_state()
     parallel = DistributedDataParallelKwargs(gradient_as_bucket_view=True)  # else they lie in memory twice

@@ -80,7 +80,7 @@ def test_every_command_with_settings_has_keys_and_a_schema(muse: Muse, command: 
 def test_a_command_without_settings_lists_those_that_have_some(muse: Muse) -> None:
     ended = muse("config", "keys", "doctor")
     assert ended.code == ExitCode.USAGE
-    assert "known: train, eval" in ended.err
+    assert "choose from train, eval" in ended.err
 
 
 def test_a_variable_that_fits_nothing_warns_and_the_command_goes_on(

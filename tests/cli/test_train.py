@@ -158,15 +158,17 @@ def test_devices_become_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     assert launch.team_for("cpu:2", "1b").processes == 2
     assert launch.team_for("2,", "1b") == launch.Team(1, {}, 2)
     assert machine.pick_device("1,2") == "cuda:1"
+    assert launch.team_for("cuda", "1b") == launch.Team(1, {}, 0)
+    assert launch.team_for("cuda:1", "1b") == launch.Team(1, {}, 1)
     assert launch.team_for("2", "1b") == launch.Team(2, {"CUDA_VISIBLE_DEVICES": "0,1"})
     assert launch.team_for("0,2", "1b") == launch.Team(2, {"CUDA_VISIBLE_DEVICES": "0,2"})
-    for asked in ("4", "0,7", "mps"):
+    for asked in ("4", "0,7", "mps", "cuda:3"):
         with pytest.raises(
             MuseError, match=f"--devices {asked}: this machine has cuda:0, cuda:1, cuda:2, cpu"
         ) as caught:
             launch.team_for(asked, "1b")
         assert caught.value.exit_code == ExitCode.MACHINE
-    for asked in ("gpu", "0", "cpu:0", ","):
+    for asked in ("gpu", "0", "cpu:0", ",", "cuda:", "cuda:x", "cuda:-1"):
         with pytest.raises(MuseError, match=f"--devices {asked}: these are no devices") as caught:
             launch.team_for(asked, "1b")
         assert caught.value.exit_code == ExitCode.SETTINGS

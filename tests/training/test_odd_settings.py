@@ -91,9 +91,9 @@ def test_half_precision_learns_the_same_thing_roughly(tmp_path: Path) -> None:
 
 
 def test_a_precision_that_would_learn_something_else_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(MuseError, match="fp16") as caught:
+    with pytest.raises(MuseError, match="must be auto, fp32, bf16 or fp64, got 'fp16'") as caught:
         train_lean(1, tmp_path / "run", {"training.precision": "fp16"})
-    assert caught.value.exit_code == ExitCode.MACHINE
+    assert caught.value.exit_code == ExitCode.SETTINGS
 
 
 @pytest.mark.parametrize(

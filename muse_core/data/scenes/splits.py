@@ -8,6 +8,7 @@ from functools import lru_cache
 from muse_core.data.scenes.compose import Scene, SceneMaker
 from muse_core.data.scenes.sprites import DESIGNERS
 from muse_core.errors import MuseError
+from muse_core.suggestions import choices
 
 _TRAINING = tuple(designer.name for designer in DESIGNERS if not designer.held_out)
 _HELD_OUT = tuple(designer.name for designer in DESIGNERS if designer.held_out)
@@ -39,7 +40,7 @@ SPLITS: dict[str, Split] = {
 def find_split(split: str) -> Split:
     """The split of a name, or a refusal that lists the names."""
     if split not in SPLITS:
-        raise MuseError(f"no built-in scenes named '{split}'", hint=f"choose from {', '.join(SPLITS)}")
+        raise MuseError(f"no built-in scenes named '{split}'", hint=choices(split, SPLITS))
     return SPLITS[split]
 
 

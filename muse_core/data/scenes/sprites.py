@@ -15,6 +15,7 @@ from PIL import Image
 
 from muse_core.data.scenes.vocabulary import CLASSES
 from muse_core.errors import MuseError
+from muse_core.suggestions import choices
 
 SPRITE = 48
 """Side of a sprite in pixels; the longer side of its visible part fills it."""
@@ -62,7 +63,7 @@ def load_sheet(vendor: str) -> NDArray[np.uint8]:
     """The sprites of one designer, (98, 48, 48, 4) uint8 straight RGBA; a class that is not drawn is transparent."""
     known = [designer.name for designer in DESIGNERS]
     if vendor not in known:
-        raise MuseError(f"no artwork by a designer named '{vendor}'", hint=f"choose from {', '.join(known)}")
+        raise MuseError(f"no artwork by a designer named '{vendor}'", hint=choices(vendor, known))
     with files(__package__).joinpath("artwork", f"{vendor}.webp").open("rb") as stream, Image.open(stream) as image:
         pixels = np.asarray(image.convert("RGBA"))
     rows = pixels.shape[0] // SPRITE
