@@ -156,12 +156,23 @@ def test_norms_are_made_by_every_age_of_timm(given: dict[str, Any]) -> None:
         assert (norm.weight.device.type, norm.weight.dtype) == ("meta", torch.float16)
 
 
-def test_a_file_with_query_norms_is_loaded_and_its_norms_act(generator: LightningDiTGenerator) -> None:
-    assert any("q_norm" in key for key in reference.weights(SYSTEM))
-    attention = next(generator.network.modules()).get_submodule("blocks.0.attn")
-    for name in ("q_norm", "k_norm"):
-        stored_norm = reference.weights(SYSTEM)[f"blocks.0.attn.{name}.weight"]
-        assert torch.equal(attention.get_parameter(f"{name}.weight"), stored_norm)
+def test_a_file_with_query_norms_is_loaded_and_its_norms_act(tmp_path: Path, generator: LightningDiTGenerator) -> None:
+    head = generator.network.sizes.width // generator.network.sizes.heads
+    norms = {
+        f"blocks.{block}.attn.{name}.weight": torch.full((head,), 0.5)
+        for block in range(generator.network.sizes.depth)
+        for name in ("q_norm", "k_norm")
+    }
+    file = published.lightningdit(tmp_path)
+    torch.save({"ema": {**reference.weights(SYSTEM), **norms}}, file)
+    normed = lightningdit(str(file), "cpu").network
+    assert normed.sizes.query_norm
+    for name, weight in norms.items():
+        assert torch.equal(normed.get_parameter(name), weight)
+    with torch.no_grad():
+        plain, other = (network(stored("z"), stored("t"), stored("y")) for network in (generator.network, normed))
+    assert other.isfinite().all()
+    assert not torch.allclose(plain, other)
 
 
 @pytest.mark.slow
