@@ -196,6 +196,18 @@ def test_tensors_that_share_bytes_share_them_when_read(tmp_path: Path) -> None:
     assert dict(open_tensors(tmp_path / "x.pt", "a test"))["a"][2] == 2  # the file is as it was
 
 
+@pytest.mark.parametrize("form", ["zip", "legacy"])
+def test_what_was_read_can_be_saved_again(form: str, tmp_path: Path) -> None:
+    """Tensors of several dtypes have storages of their own, and take with them no more bytes than they had."""
+    state = nn.Sequential(nn.Linear(8, 8), nn.BatchNorm1d(8)).state_dict()
+    FORMS[form](state, tmp_path / "x.pt")
+    read = dict(open_tensors(tmp_path / "x.pt", "a test"))
+    torch.save(read, tmp_path / "again.pt")
+    same(torch.load(tmp_path / "again.pt", weights_only=True), dict(state))
+    torch.save(dict(state), tmp_path / "expected.pt")
+    assert (tmp_path / "again.pt").stat().st_size < 1.1 * (tmp_path / "expected.pt").stat().st_size
+
+
 def test_what_nobody_asks_for_is_not_read(tmp_path: Path) -> None:
     torch.save({"model": {"w": torch.zeros(1 << 22)}, "optimizer": {"a": torch.zeros(1 << 25)}}, tmp_path / "x.pt")
     program = (

@@ -11,7 +11,7 @@ import mmap
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -80,29 +80,41 @@ class TensorRecord:
         return 1 + sum((size - 1) * stride for size, stride in zip(self.size, self.stride, strict=True))
 
 
+Place = tuple[int, int]
+"""Where a storage's bytes begin in the file, and how many they are."""
+
+
 @dataclass(frozen=True)
 class TorchFile:
     """What a file holds, with a record for each tensor, and how to read these.
 
-    content: the mapped bytes. document: plain containers, records and placeholders. starts: where each key's bytes lie.
+    content: the mapped bytes. document: plain containers, records and placeholders. places: of each key's bytes.
     """
 
-    content: Tensor
+    content: mmap.mmap
     document: Any
-    starts: Mapping[str, int]
+    places: Mapping[str, Place]
+    _storages: dict[str, Tensor] = field(default_factory=dict)
 
     def tensor(self, record: TensorRecord) -> Tensor:
         """Return a tensor on the mapped bytes, or a copy of its part where these are not aligned for its values."""
-        width = record.dtype.itemsize
-        storage = record.storage
-        start = self.starts[storage.key] + storage.first * storage.dtype.itemsize + record.offset * width
-        span = self.content[start : start + record.span * width]
         if not record.span:
             return torch.empty(record.size, dtype=record.dtype)
-        values = (span if start % width == 0 else span.clone()).view(record.dtype)
+        width, storage = record.dtype.itemsize, record.storage
+        first = storage.first * storage.dtype.itemsize + record.offset * width
+        span = self._bytes(storage.key)[first : first + record.span * width]
+        aligned = (self.places[storage.key][0] + first) % width == 0 == first % width
+        values = (span if aligned else span.clone()).view(record.dtype)
         made = values.as_strided(record.size, record.stride, values.storage_offset())
         made = made.conj() if record.conjugate else made
         return -made if record.negative else made
+
+    def _bytes(self, key: str) -> Tensor:
+        """Return the bytes of a storage; one of its own for each key, as whatever saves the tensors again expects."""
+        if key not in self._storages:
+            start, size = self.places[key]
+            self._storages[key] = torch.frombuffer(self.content, dtype=torch.uint8, count=size, offset=start)
+        return self._storages[key]
 
 
 def open_torch_file(path: Path) -> TorchFile:
@@ -118,14 +130,14 @@ def open_torch_file(path: Path) -> TorchFile:
         # A private map: nothing that is done to tensors reaches the file. It lives as long as they do.
         content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
     if content[:4] == b"PK\x03\x04":
-        document, starts = _open_zip(content)
+        document, places = _open_zip(content)
     elif content[:1] == b"\x80":
-        document, starts = _open_legacy(content)
+        document, places = _open_legacy(content)
     elif content[257:262] == b"ustar":
         raise UnreadableError("it is a tar, as torch wrote them before version 0.2", whole=True)
     else:
         raise UnreadableError("it is cut short, or no file of tensors at all")
-    return TorchFile(torch.frombuffer(content, dtype=torch.uint8), document, starts)
+    return TorchFile(content, document, places)
 
 
 # Zip archives.
@@ -169,7 +181,7 @@ class _Archive:
         return f"{self.folder}/{name}" in self.members
 
 
-def _open_zip(content: mmap.mmap) -> tuple[Any, dict[str, int]]:
+def _open_zip(content: mmap.mmap) -> tuple[Any, dict[str, Place]]:
     archive = _archive(content)
     if archive.has("constants.pkl"):
         raise UnreadableError("it is a program (TorchScript)", whole=True)
@@ -179,9 +191,9 @@ def _open_zip(content: mmap.mmap) -> tuple[Any, dict[str, int]]:
     order = archive.read("byteorder") if archive.has("byteorder") else b"little"
     if order != b"little":
         raise UnreadableError(f"its bytes are in the order {order[:20]!r}, only little is read", whole=True)
-    starts: dict[str, int] = {}
+    places: dict[str, Place] = {}
     stream = io.BytesIO(archive.read("data.pkl", LARGEST_PICKLE))
-    return unpickle(stream, _BUILDERS, partial(_zip_storage, archive, starts)), starts
+    return unpickle(stream, _BUILDERS, partial(_zip_storage, archive, places)), places
 
 
 def _archive(content: mmap.mmap) -> _Archive:
@@ -198,13 +210,13 @@ def _archive(content: mmap.mmap) -> _Archive:
     return _Archive(content, named, folders[0])
 
 
-def _zip_storage(archive: _Archive, starts: dict[str, int], told: Any) -> StorageRecord:
+def _zip_storage(archive: _Archive, places: dict[str, Place], told: Any) -> StorageRecord:
     kind, key, count = _storage_id(told, 5)[:3]
     record = StorageRecord(key, kind, 0, count)
     start, size = archive.place(f"data/{key}")
     if count * kind.itemsize > size:
         raise UnreadableError(f"its part data/{shown(key)} has fewer bytes than its values need")
-    starts[key] = start
+    places[key] = (start, size)
     return record
 
 
@@ -245,7 +257,7 @@ class _Lines:
         return self.content.read(end + 1 - start if end >= 0 else _LONGEST_LINE)
 
 
-def _open_legacy(content: mmap.mmap) -> tuple[Any, dict[str, int]]:
+def _open_legacy(content: mmap.mmap) -> tuple[Any, dict[str, Place]]:
     stream = _Lines(content)
     if unpickle(stream) != _MAGIC:
         raise UnreadableError("it is cut short, or no file of tensors at all")
@@ -256,7 +268,7 @@ def _open_legacy(content: mmap.mmap) -> tuple[Any, dict[str, int]]:
         raise UnreadableError("its bytes are not in the order little, which is the only one that is read", whole=True)
     storages: dict[str, StorageRecord] = {}
     document = unpickle(stream, _BUILDERS, partial(_legacy_storage, storages))
-    return document, _legacy_starts(content, unpickle(stream), storages)
+    return document, _legacy_places(content, unpickle(stream), storages)
 
 
 def _legacy_storage(storages: dict[str, StorageRecord], told: Any) -> Any:
@@ -275,23 +287,23 @@ def _legacy_storage(storages: dict[str, StorageRecord], told: Any) -> Any:
     return StorageRecord(key, dtype, view[1], view[2])
 
 
-def _legacy_starts(content: mmap.mmap, keys: Any, storages: Mapping[str, StorageRecord]) -> dict[str, int]:
+def _legacy_places(content: mmap.mmap, keys: Any, storages: Mapping[str, StorageRecord]) -> dict[str, Place]:
     """Find each storage's bytes: in the order of the keys, each behind the number of its values."""
     known = type(keys) is list and len(keys) == len(storages) and all(type(key) is str for key in keys)
     if not known or {*keys} != {*storages}:
         raise UnreadableError("its pickle is damaged: its list of storages is not that of its tensors")
-    starts: dict[str, int] = {}
-    place = content.tell()
+    places: dict[str, Place] = {}
+    start = content.tell()
     for key in keys:
-        storage = storages[key]
-        told = int.from_bytes(content[place : place + 8], "little")
-        starts[key] = place + 8
-        place += 8 + storage.count * storage.dtype.itemsize
-        if place > len(content):
+        size = storages[key].count * storages[key].dtype.itemsize
+        told = int.from_bytes(content[start : start + 8], "little")
+        places[key] = (start + 8, size)
+        start += 8 + size
+        if start > len(content):
             raise UnreadableError("it is cut short")
-        if told != storage.count:
+        if told != storages[key].count:
             raise UnreadableError("it is damaged: a storage has another size than its tensors say")
-    return starts
+    return places
 
 
 # Tensors. Each takes the arguments that torch gives its function of that name; None where they make no tensor of ours.
