@@ -265,6 +265,8 @@ def test_nothing_in_a_file_is_run(name: str, tmp_path: Path) -> None:
             return (Path.touch, (tmp_path / "ran",))
 
     torch.save({"state_dict": {"w": torch.zeros(1)}, "callbacks": Trap()}, tmp_path / "x.ckpt")
+    assert "would run code" not in str(refusal(f"{name}:{tmp_path}/x.ckpt"))  # passed over; it is another network
+    torch.save({"state_dict": {"w": torch.zeros(1), "x": Trap()}}, tmp_path / "x.ckpt")
     assert "would run code" in str(refusal(f"{name}:{tmp_path}/x.ckpt"))
     assert not (tmp_path / "ran").exists()
 
