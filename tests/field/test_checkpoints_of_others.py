@@ -24,9 +24,9 @@ from torch import Tensor, nn
 from muse_core.errors import ExitCode, MuseError
 from muse_core.evaluation.weights import read_weights
 from muse_core.model.latent_stats import LatentStats
+from muse_core.model.weights.inert import Placeholder
 from muse_core.model.weights.reading import open_tensors, taken_out
 from muse_core.model.weights.torchfiles import TensorRecord, open_torch_file
-from muse_core.model.weights.unpickling import Placeholder
 from tests.baselines import reference
 from tests.field.conftest import Muse
 

@@ -16,8 +16,9 @@ from torch import Tensor
 
 from muse_core.errors import ExitCode, MuseError
 from muse_core.model.weights import torchfiles, unpickling
+from muse_core.model.weights.inert import Placeholder, UnreadableError
 from muse_core.model.weights.reading import open_tensors
-from muse_core.model.weights.unpickling import Placeholder, UnreadableError, unpickle
+from muse_core.model.weights.unpickling import unpickle
 from tests.trust.gallery import ATTACKS, MALFORMED, STRANGE, archive, call, legacy, tensor, text, write
 
 FORMS: dict[str, Callable[[bytes], bytes]] = {"zip": archive, "legacy": legacy}

@@ -18,8 +18,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from muse_core.errors import MuseError
+from muse_core.model.weights.inert import Placeholder, UnreadableError, shown
 from muse_core.model.weights.torchfiles import TensorRecord, open_torch_file
-from muse_core.model.weights.unpickling import Placeholder, UnreadableError, shown
 
 Reader = Callable[[], Tensor]
 Rename = Callable[[str], Sequence[str]]

@@ -19,7 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from muse_core.model.weights.unpickling import UnreadableError, shown, unpickle
+from muse_core.model.weights.inert import UnreadableError, shown
+from muse_core.model.weights.unpickling import unpickle
 
 LARGEST_PICKLE = 1 << 30
 _LONGEST_LINE = 1 << 16

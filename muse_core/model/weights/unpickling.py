@@ -13,48 +13,15 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
+from muse_core.model.weights.inert import Placeholder, UnreadableError, extend, key, misplaced, shown, store
+
 MOST_OPCODES = 10_000_000
 """A checkpoint of 10,000 tensors with its optimizer has a million."""
 _WIDEST_NUMBER = 8192
 """Bits; generators of random numbers keep some that are wider than 64."""
 _NEWEST_PROTOCOL = 5
-_KEY_PARTS = 16
-_LONGEST_SHOWN = 120
 
 Builder = Callable[[tuple[Any, ...]], Any]
-
-
-class UnreadableError(ValueError):
-    """A file that is not read as tensors, and why.
-
-    whole: it is not damaged, but of a kind or with contents that only the program that wrote it should read.
-    """
-
-    def __init__(self, why: str, whole: bool = False) -> None:
-        super().__init__(why)
-        self.whole = whole
-
-
-def shown(text: str) -> str:
-    """Return text of a file as it may be printed: on one line, and not too long."""
-    short = text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."
-    return short if short.isprintable() else ascii(short)
-
-
-class Placeholder:
-    """A name in a pickle, or what calling it would have made. Equal to itself only.
-
-    name: module and name, dotted. called: whether it stands for the result of a call.
-    """
-
-    __slots__ = ("called", "name")
-
-    def __init__(self, name: str, called: bool = False) -> None:
-        self.name = name
-        self.called = called
-
-    def __repr__(self) -> str:
-        return f"<{self.name}{'(...)' if self.called else ''}>"
 
 
 class Stream(Protocol):
@@ -217,34 +184,34 @@ class _Machine:
 
     def make_dict(self, _: Any) -> None:
         made: dict[Any, Any] = {}
-        _store(made, self.since_mark())
+        store(made, self.since_mark())
         self.stack.append(made)
 
     def make_frozenset(self, _: Any) -> None:
-        self.stack.append(frozenset(map(_key, self.since_mark())))
+        self.stack.append(frozenset(map(key, self.since_mark())))
 
     def append(self, _: Any) -> None:
         value = self.pop()
-        _extend(self.top(), [value])
+        extend(self.top(), [value])
 
     def appends(self, _: Any) -> None:
         values = self.since_mark()
-        _extend(self.top(), values)
+        extend(self.top(), values)
 
     def set_item(self, _: Any) -> None:
         value, key = self.pop(), self.pop()
-        _store(self.top(), [key, value])
+        store(self.top(), [key, value])
 
     def set_items(self, _: Any) -> None:
         pairs = self.since_mark()
-        _store(self.top(), pairs)
+        store(self.top(), pairs)
 
     def add_items(self, _: Any) -> None:
         values, target = self.since_mark(), self.top()
         if type(target) is set:
-            target.update(map(_key, values))
+            target.update(map(key, values))
         elif type(target) is not Placeholder:
-            raise _misplaced(target, "is added to")
+            raise misplaced(target, "is added to")
 
     # Names, and what would be called.
 
@@ -288,7 +255,7 @@ class _Machine:
     def call(self, function: Any, arguments: Any) -> Any:
         """Return what a call stands for: data where the table knows it, else a placeholder."""
         if type(function) is not Placeholder or type(arguments) is not tuple:
-            raise _misplaced(function, "is called")
+            raise misplaced(function, "is called")
         builder = None if function.called else self.builders.get(function.name)
         made = None if builder is None else builder(arguments)
         return Placeholder(function.name, called=True) if made is None else made
@@ -297,7 +264,7 @@ class _Machine:
         """Attributes: of a placeholder nobody wants them, of containers neither (torch gives `OrderedDict`s some)."""
         self.pop()
         if not isinstance(target := self.top(), Placeholder | dict | list | set):
-            raise _misplaced(target, "is given attributes")
+            raise misplaced(target, "is given attributes")
 
     def persistent_id(self, argument: Any) -> None:
         if self.persistent is None:
@@ -313,8 +280,8 @@ class _Machine:
         made: OrderedDict[Any, Any] = OrderedDict()
         for pair in self.copies(arguments):
             if type(pair) not in (list, tuple) or len(pair) != 2:
-                raise _misplaced(pair, "is no pair")
-            _store(made, pair)
+                raise misplaced(pair, "is no pair")
+            store(made, pair)
         return made
 
     def default_dict(self, arguments: tuple[Any, ...]) -> dict[Any, Any] | None:
@@ -322,58 +289,21 @@ class _Machine:
         return {} if len(arguments) < 2 else None
 
     def set_of(self, arguments: tuple[Any, ...]) -> set[Any]:
-        return set(map(_key, self.copies(arguments)))
+        return set(map(key, self.copies(arguments)))
 
     def frozenset_of(self, arguments: tuple[Any, ...]) -> frozenset[Any]:
-        return frozenset(map(_key, self.copies(arguments)))
+        return frozenset(map(key, self.copies(arguments)))
 
     def copies(self, arguments: tuple[Any, ...]) -> Iterable[Any]:
         """Return the values that a container is made of; over all there are no more than opcodes that made them."""
         if not arguments:
             return ()
         if len(arguments) > 1 or type(arguments[0]) not in (list, tuple):
-            raise _misplaced(arguments, "is made a container")
+            raise misplaced(arguments, "is made a container")
         self.copied += len(arguments[0])
         if self.copied > self.steps:
             raise UnreadableError("its pickle copies the same values again and again")
         return tuple(arguments[0])
-
-
-def _misplaced(value: Any, what: str) -> UnreadableError:
-    return UnreadableError(f"its pickle is damaged: a {type(value).__name__} {what}")
-
-
-def _extend(target: Any, values: list[Any]) -> None:
-    if type(target) is list:
-        target.extend(values)
-    elif type(target) is not Placeholder:
-        raise _misplaced(target, "is appended to")
-
-
-def _store(target: Any, pairs: list[Any] | tuple[Any, ...]) -> None:
-    if len(pairs) % 2:
-        raise UnreadableError("its pickle is damaged: a key has no value")
-    if isinstance(target, dict):
-        target.update(zip(map(_key, pairs[::2]), pairs[1::2], strict=True))
-    elif type(target) is not Placeholder:
-        raise _misplaced(target, "is given items")
-
-
-def _key(value: Any) -> Any:
-    """Return a value that may be hashed and compared at no cost; a placeholder where it is not such a one."""
-    if type(value) is str or _is_flat(value):
-        return value
-    if isinstance(value, list | dict | set | bytearray):
-        raise _misplaced(value, "is a key")
-    return Placeholder(f"a key ({type(value).__name__})", called=True)
-
-
-def _is_flat(value: Any) -> bool:
-    if type(value) is tuple:
-        return len(value) <= _KEY_PARTS and all(type(part) is not tuple and _is_flat(part) for part in value)
-    if type(value) is int:
-        return value.bit_length() < 64  # of wider ones many can share a hash
-    return value is None or type(value) in (str, bytes, float, bool, Placeholder)
 
 
 _LITERALS = {
