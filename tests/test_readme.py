@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from benchmarks import pictures
+
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 QUICK = {"MUSE_TRAIN__TRAINING__STEPS": "2", "OMP_NUM_THREADS": "1"}
@@ -70,6 +72,25 @@ def test_the_tutorial_is_the_example_that_ships() -> None:
     assert declaration.strip() in (example / "muse_example_probe" / "__init__.py").read_text(encoding="utf-8")
     (entry,) = blocks("toml")
     assert entry.strip() in (example / "pyproject.toml").read_text(encoding="utf-8")
+
+
+def test_the_images_are_there_and_the_command_that_draws_them_stands_beside_them() -> None:
+    shown = re.findall(r"!\[[^\]]+\]\((docs/images/[^)]+)\)", README)
+    beside = (ROOT / "docs" / "images" / "README.md").read_text(encoding="utf-8")
+    assert {ROOT / name for name in shown} == set((ROOT / "docs" / "images").glob("*.png"))
+    assert all(f"`{Path(name).name}`" in beside for name in shown)
+    assert "`python -m benchmarks.pictures`" in beside
+
+
+@pytest.mark.slow
+def test_that_command_draws_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MUSE_CACHE", str(tmp_path / "cache"))
+    for draw, name in ((pictures.attention, "attention.png"), (pictures.samples, "samples.png")):
+        draw(tmp_path / name)
+        with Image.open(tmp_path / name) as drawn, Image.open(ROOT / "docs" / "images" / name) as kept:
+            assert drawn.size == kept.size
+            difference = np.abs(np.asarray(drawn.convert("RGB"), int) - np.asarray(kept.convert("RGB"), int))
+        assert difference.mean() < 3, "what is drawn today is what the README shows"
 
 
 def test_make_knows_the_two_commands() -> None:

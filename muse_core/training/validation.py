@@ -17,7 +17,8 @@ from muse_core.files import write_atomically
 from muse_core.losses.topology import topology_loss
 from muse_core.model.network import MuseNetwork
 from muse_core.training.objective import Objective
-from muse_core.viz.grids import sample_strip
+from muse_core.viz.grids import sample_labels, sample_strip
+from muse_core.viz.pixels import Floats, common_end
 
 DRAWN = 6
 
@@ -46,21 +47,27 @@ class Validation:
 
     @torch.no_grad()
     def draw(self, network: MuseNetwork, objective: Objective, path: Path) -> None:
-        """Write a strip: input, reconstruction, where the patch in the middle looks, and the teacher's view."""
+        """Write a strip: input, reconstruction, where the patch in the middle looks, and the teacher's view.
+
+        Maps are multiples of uniform on one scale, whose end stands above them.
+        """
         images = self.batches[0].images[:DRAWN]
         out = network.connect(images, mapped=(_last(network),))
         size = (images.shape[-2], images.shape[-1])
         pictures = network.decode(out.latents, size).clamp(0, 1)
         query = (out.grid[0] // 2) * out.grid[1] + out.grid[1] // 2
-        maps = out.attentions[-1].mean(1)[:, query].unflatten(-1, out.grid)
+        own = _times_uniform(out.attentions[-1].mean(1)[:, query], out.grid)
         teacher = objective.judges.teacher
-        wanted = teacher(images, out.grid)[:, query].unflatten(-1, out.grid) if teacher else [None] * len(images)
+        goals = _times_uniform(teacher(images, out.grid)[:, query], out.grid) if teacher else [None] * len(images)
         rows = [
-            [image.cpu().numpy(), picture.float().cpu().numpy(), seen.float().cpu().numpy(), _array(goal)]
-            for image, picture, seen, goal in zip(images, pictures, maps, wanted, strict=True)
+            [image.cpu().numpy(), picture.float().cpu().numpy(), seen, goal]
+            for image, picture, seen, goal in zip(images, pictures, own, goals, strict=True)
         ]
         picture_file = BytesIO()
-        sample_strip(rows, side=128, across=2).save(picture_file, "PNG", optimize=True)
+        end = common_end([values for values in (*own, *goals) if values is not None])
+        middle = ((out.grid[1] // 2 + 0.5) / out.grid[1], (out.grid[0] // 2 + 0.5) / out.grid[0])
+        strip = sample_strip(rows, sample_labels(end), side=128, across=2, end=end, queries=[middle] * len(rows))
+        strip.save(picture_file, "PNG", optimize=True)
         write_atomically(path, picture_file.getvalue())
 
 
@@ -68,8 +75,9 @@ def _last(network: MuseNetwork) -> int:
     return len(network.connector.blocks) - 1
 
 
-def _array(goal: Tensor | None) -> object:
-    return None if goal is None else goal.float().cpu().numpy()
+def _times_uniform(weights: Tensor, grid: tuple[int, int]) -> list[Floats]:
+    """Turn attention (B, N) into maps (h, w) in multiples of what each patch gets when all are alike."""
+    return list((weights.float() * weights.shape[-1]).unflatten(-1, grid).cpu().numpy())
 
 
 def without_masks(batch: Batch) -> Batch:

@@ -23,6 +23,7 @@ from muse_core.viz.pixels import (
     overlay,
     psnr,
     reduce,
+    ringed,
     shades,
     upsample,
     whole_factor,
@@ -31,6 +32,12 @@ from muse_core.viz.pixels import (
 SAMPLE_LABELS = ("input", "reconstruction", "attention", "teacher")
 GAP, TEXT, LINE = 8, 13, 22
 DIFFERENCE_GAIN = 4
+
+
+def sample_labels(end: float) -> tuple[str, ...]:
+    """Return the words above the columns of a strip whose maps end at a multiple of uniform."""
+    # The typeface that comes with Pillow has neither a dash for ranges nor a multiplication sign.
+    return (*SAMPLE_LABELS[:2], *(f"{name} 0-{end:g} x" for name in SAMPLE_LABELS[2:]))
 
 
 @dataclass(frozen=True)
@@ -48,6 +55,8 @@ def sample_strip(
     *,
     side: int = 192,
     across: int = 1,
+    end: float | None = None,
+    queries: Sequence[tuple[float, float]] = (),
 ) -> Image.Image:
     """Draw what a model makes of some images, one image per row.
 
@@ -57,6 +66,8 @@ def sample_strip(
         labels: the words above the columns.
         side: images smaller than this are enlarged by the largest whole factor that fits.
         across: how many rows stand beside each other.
+        end: the value at which the colours of all maps end; without it each ends at its own largest value.
+        queries: for each row the point (x, y), from 0 to 1, whose attention the maps are; marked in all its pictures.
 
     Raises:
         MuseError: there are no rows, a row has more cells than labels, or a cell cannot be drawn.
@@ -65,7 +76,9 @@ def sample_strip(
         raise MuseError("there is nothing to draw: no rows were given")
     if max(len(row) for row in rows) > len(labels):
         raise MuseError(f"a row has {max(len(row) for row in rows)} pictures, but there are {len(labels)} labels")
-    drawn = [_sample_row(row, len(labels), side) for row in rows]
+    drawn = [_sample_row(row, len(labels), side, end) for row in rows]
+    for cells, query in zip(drawn, queries, strict=False):
+        cells[:] = [None if cell is None else ringed(cell, query) for cell in cells]
     height = -(-len(drawn) // across)
     table = []
     for index in range(height):
@@ -75,20 +88,22 @@ def sample_strip(
     return _sheet(table, groups=len(labels))
 
 
-def _sample_row(row: Sequence[ArrayLike | None], columns: int, side: int) -> list[Pixels | None]:
+def _sample_row(row: Sequence[ArrayLike | None], columns: int, side: int, end: float | None) -> list[Pixels | None]:
     if not row or row[0] is None:
         raise MuseError("each row of samples begins with an image, and one has none")
     first = as_pixels(row[0], "the first picture of a row")
     factor = whole_factor(first, side)
-    cells = [None if cell is None else _sample_cell(cell, first, factor) for cell in row]
+    cells = [None if cell is None else _sample_cell(cell, first, factor, end) for cell in row]
     return cells + [None] * (columns - len(cells))
 
 
-def _sample_cell(cell: ArrayLike, first: Pixels, factor: int) -> Pixels:
+def _sample_cell(cell: ArrayLike, first: Pixels, factor: int, end: float | None) -> Pixels:
     if np.ndim(cell) == 3:
         return enlarge(as_pixels(cell), factor)
     ground = enlarge(first, factor)
-    return overlay(ground, upsample(shades(as_map(cell)), *ground.shape[:2]).clip(0.0, 1.0))
+    values = as_map(cell)
+    values = shades(values) if end is None else values / np.float32(end)
+    return overlay(ground, upsample(values, *ground.shape[:2]).clip(0.0, 1.0))
 
 
 def as_map(values: ArrayLike) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:

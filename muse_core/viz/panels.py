@@ -11,7 +11,7 @@ import numpy as np
 
 from muse_core.errors import MuseError
 from muse_core.viz.maps import AttentionMap, Numbers, Scene, numbers, times_uniform, with_queries
-from muse_core.viz.pixels import Floats
+from muse_core.viz.pixels import Floats, common_end
 from muse_core.viz.saliency import salient_region
 
 Look = Literal["query", "received", "salient"]
@@ -20,10 +20,6 @@ Point = tuple[float, float]
 NBSP = "\u00a0"
 COLUMNS = 6
 MOST_ROWS = 64
-SETTLED = 0.995
-"""The scale ends where this part of the patches lies within it in a typical panel: one bright patch hides no map, and
-a network that stares at a few patches hides no other."""
-ROUND = (2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 12.0, 15.0)
 
 
 @dataclass(frozen=True)
@@ -151,19 +147,10 @@ def scale_of(rows: Rows, look: Look, end: float | None = None) -> tuple[float, b
     if look == "salient" and all(panel.query is None for row in rows for panel in row if panel):
         return 1.0, False
     if end is None:
-        ends = sorted(float(np.quantile(values, SETTLED, method="lower")) for values in maps)
-        end = rounded_up(ends[len(ends) // 2])
+        end = common_end(maps)
     return end, max(float(values.max()) for values in maps) > end
 
 
 def _values(panel: Panel, look: Look) -> Floats:
     assert panel.attention is not None
     return map_values(panel.attention, panel.scene.size, panel.query, look=look)
-
-
-def rounded_up(value: float) -> float:
-    """Return the first round number from `value` up, and at least 2, so that looking everywhere alike looks dull."""
-    power = 1.0
-    while value > ROUND[-1] * power:
-        power *= 10.0
-    return next(number * power for number in ROUND if number * power >= value)

@@ -3,6 +3,7 @@
 Letters: H x W pixels, h x w patches. An image is (3, H, W) float in [0, 1]; pixels are (H, W, 3) uint8.
 """
 
+from collections.abc import Sequence
 from functools import cache
 
 import numpy as np
@@ -127,6 +128,16 @@ def overlay(pixels: Pixels, values: Floats) -> Pixels:
     return np.rint((1.0 - cover) * quiet(pixels) + cover * above[..., :3]).astype(np.uint8)
 
 
+def ringed(pixels: Pixels, place: tuple[float, float], radius: float = 5.0) -> Pixels:
+    """Draw a white ring with a dark rim around a place (x, y), from 0 to 1, of an image."""
+    height, width = pixels.shape[:2]
+    rows, columns = np.mgrid[:height, :width] + 0.5
+    off = np.abs(np.hypot(columns - place[0] * width, rows - place[1] * height) - radius)[..., None]
+    dark = 0.65 * (2.5 - off).clip(0.0, 1.0)
+    light = (1.5 - off).clip(0.0, 1.0)
+    return np.asarray(np.rint(pixels * (1.0 - dark) * (1.0 - light) + 255.0 * light), np.uint8)
+
+
 @cache
 def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     """The typeface that comes with Pillow, so that pictures look alike on every machine."""
@@ -137,3 +148,23 @@ def shades(values: Floats) -> Floats:
     """Scale a map to [0, 1] by its largest value; a map without one stays zero."""
     top = float(values.max())
     return values / top if top > 0.0 else np.zeros_like(values)
+
+
+SETTLED = 0.995
+"""The scale ends where this part of the patches lies within it in a typical map: one bright patch hides no map, and
+a network that stares at a few patches hides no other."""
+ROUND = (2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 12.0, 15.0)
+
+
+def common_end(maps: Sequence[Floats]) -> float:
+    """Return the round multiple of uniform at which one scale for all maps (h, w) ends."""
+    ends = sorted(float(np.quantile(values, SETTLED, method="lower")) for values in maps)
+    return rounded_up(ends[len(ends) // 2])
+
+
+def rounded_up(value: float) -> float:
+    """Return the first round number from `value` up, and at least 2, so that looking everywhere alike looks dull."""
+    power = 1.0
+    while value > ROUND[-1] * power:
+        power *= 10.0
+    return next(number * power for number in ROUND if number * power >= value)

@@ -17,8 +17,8 @@ from muse_core.marks import Mark, mark_in, with_mark
 from muse_core.viz.attention import AttentionMap, Scene, attention_figure, figure_bytes
 from muse_core.viz.lettering import DPI, balanced, shortened, text_width, wrapped
 from muse_core.viz.maps import heads_of, numbers, times_uniform, with_queries
-from muse_core.viz.panels import in_short, rounded_up
-from muse_core.viz.pixels import as_pixels, overlay
+from muse_core.viz.panels import in_short
+from muse_core.viz.pixels import as_pixels, overlay, rounded_up
 from tests.viz.conftest import Floats, picture, pointing
 
 LONG = "a-tokenizer-with-a-very-long-name-from-a-run-of-another-day-step-0120000"

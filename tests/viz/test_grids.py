@@ -1,9 +1,11 @@
+from typing import Any
+
 import numpy as np
 import pytest
 from skimage.metrics import peak_signal_noise_ratio
 
 from muse_core.errors import MuseError
-from muse_core.viz.grids import LINE, compare_strip, contact_grid, sample_strip
+from muse_core.viz.grids import LINE, compare_strip, contact_grid, sample_labels, sample_strip
 from muse_core.viz.pixels import as_pixels, colour_table, enlarge, overlay, psnr, reduce, upsample, whole_factor
 from tests.viz.conftest import picture
 
@@ -62,6 +64,24 @@ def test_sample_strip_refuses_what_it_cannot_draw() -> None:
         sample_strip([[picture(8, 8)] * 5])
     with pytest.raises(MuseError, match="begins with an image"):
         sample_strip([[None, picture(8, 8)]])
+
+
+def test_a_strip_with_an_end_draws_equal_attention_in_equal_colours_and_marks_the_query() -> None:
+    grey = np.full((3, 128, 128), 0.5)
+    rows: list[list[Any]] = [
+        [grey, grey, np.full((2, 2), 1.0), np.full((2, 2), 4.0)],
+        [grey, grey, np.full((2, 2), 4.0), None],
+    ]
+    strip = sample_strip(rows, sample_labels(4.0), side=128, end=4.0, queries=[(0.5, 0.5)] * 2)
+    pixels = np.asarray(strip)[..., :3].astype(int)
+    ground = np.full((1, 1, 3), 128, np.uint8)
+    quarter, full = (overlay(ground, np.full((1, 1), part, np.float32))[0, 0].astype(int) for part in (0.25, 1.0))
+    for row, column, expected in ((0, 2, quarter), (0, 3, full), (1, 2, full)):
+        shown = pixels[LINE + row * 136 + 20, column * 136 + 20]
+        assert np.abs(shown - expected).max() <= 1
+    assert pixels[LINE + 64, 64 + 5].min() > 220, "a ring around the point"
+    assert np.abs(pixels[LINE + 64, 64] - 128).max() <= 1
+    assert sample_labels(4.0) == ("input", "reconstruction", "attention 0-4 x", "teacher 0-4 x")
 
 
 def test_psnr_equals_scikit_image_on_bytes_and_is_infinite_for_equal_images() -> None:
