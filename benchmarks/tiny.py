@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from muse_core.demo import run_demo
+from muse_core.demo_record import read_record
 from muse_core.files import write_atomically, write_json
 from muse_core.machine import environment
 from muse_core.progress import Silent
@@ -37,9 +38,10 @@ ROWS = (
 
 def finished_run(folder: Path, seed: int, overrides: Mapping[str, Any]) -> dict[str, Any]:
     """Run the demo, or read what an earlier run found."""
-    kept = folder / "demo.json"
+    kept = folder / "result.json"
     if not kept.exists():
-        write_json(kept, run_demo(folder, False, Silent(), seed=seed, overrides=overrides))
+        begun = read_record(folder) is not None
+        write_json(kept, run_demo(folder, False, Silent(), seed=seed, overrides=overrides, resume=begun))
     document: dict[str, Any] = json.loads(kept.read_text(encoding="utf-8"))
     return document
 

@@ -1,8 +1,6 @@
 """Scores on the screen and on disk: the numbers, what they stand beside, and the conditions they hold under."""
 
 import math
-from contextlib import suppress
-from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,47 +27,16 @@ def give(scores: "Scores", where: str, target: Path | None, *, overwrite: bool =
 def kept(scores: "Scores", where: str, target: Path | None, overwrite: bool) -> tuple[Path | None, "Mapping[str, Any]"]:
     """Write scores to `target`, or to RUN/results/NAME.json when the tokenizer is a run or a checkpoint of one.
 
-    Scores of another protocol or checkpoint are not replaced: these then go to NAME-2.json, and so on; and so they do
-    when somebody took the name of `target` while they were measured.
-
     Returns:
         Where they are, and what the file holds; None and the scores where nothing was written.
     """
-    from muse_core.ownership import NameTakenError
-    from muse_core.runs import run_of
+    from muse_core.evaluation.kept_scores import keep
+    from muse_core.run_search import run_of
 
-    run = run_of(Path(where)) if target is None else None
-    first = run.result_path(scores.command.replace(" ", "-")) if run else target
-    if first is None:
-        return None, scores.to_json()
-    for number in count(1):
-        path = first if number == 1 else first.with_name(f"{first.stem}-{number}{first.suffix}")
-        replace = is_same(path, scores) if run else overwrite and number == 1
-        with suppress(NameTakenError):
-            return path, scores.save(path, overwrite=replace)
-    raise AssertionError("numbers do not end")
-
-
-def is_same(path: Path, scores: "Scores") -> bool:
-    """Say whether a file holds what these scores measured, unchanged: the same weights by the same protocol."""
-    from muse_core.errors import MuseError
-    from muse_core.files import read_json
-    from muse_core.marks import KEY, mark_of
-
-    try:
-        document = read_json(path)
-    except MuseError:
-        return False
-    return what(document) == what(scores.to_json()) and (KEY not in document or mark_of(path) is not None)
-
-
-def what(document: "Mapping[str, Any]") -> tuple[object, object]:
-    """Return the hash of the weights and of the protocol, as far as a document of scores has them."""
-    weights, protocol = document.get("checkpoint"), document.get("protocol")
-    return (
-        weights.get("sha256") if isinstance(weights, dict) else None,
-        protocol.get("fingerprint") if isinstance(protocol, dict) else None,
-    )
+    if target is not None:
+        return keep(scores, target, named=True, overwrite=overwrite)
+    run = run_of(Path(where))
+    return keep(scores, run.result_path(scores.command.replace(" ", "-"))) if run else (None, scores.to_json())
 
 
 def in_words(scores: "Scores") -> str:

@@ -6,15 +6,21 @@ from muse_cli.output import out
 
 
 def chosen_or_newest(where: str | None) -> str:
-    """Return what was named; else the newest finished run; else the tokenizer that ships with muse."""
-    from muse_core.runs import newest_finished, runs_dir
+    """Return what was named; else the newest finished run of a tokenizer; else the tokenizer that ships with muse.
 
-    if where is not None:
-        return where
-    newest = newest_finished()
+    Raises:
+        MuseError: `latest` was named, and there is none.
+    """
+    from muse_core.run_search import latest_finished, newest_finished
+    from muse_core.runs import runs_dir
+
+    name, colon, pointer = (where or "").partition(":")
+    if name not in ("", "latest"):
+        return str(where)
+    newest = latest_finished() if name else newest_finished()
     if newest is not None:
         out.say(f"using {newest.path}, the newest finished run")
-        return str(newest.path)
+        return f"{newest.path}{colon}{pointer}"
     out.say(f"no finished run in {runs_dir()}: using the tokenizer that ships with muse (tiny)")
     return "tiny"
 

@@ -1,7 +1,8 @@
 """`muse demo`: made data, shards, three tiny stages, scores, pictures, one report; minutes on a CPU, no network."""
 
-import time
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
@@ -12,22 +13,27 @@ import torch
 from scipy.ndimage import distance_transform_edt
 
 from muse_core import api
+from muse_core.data.owned import INDEX_NAME, SHARDS
 from muse_core.data.sample import Sample
 from muse_core.data.source import open_source
 from muse_core.data.writer import write_scene_shards
+from muse_core.demo_record import DemoRecord, Journal, begun, default_place, resumed, way_on
+from muse_core.errors import MuseError, explained
+from muse_core.evaluation.kept_scores import keep, read_kept
 from muse_core.evaluation.protocol import Scores
-from muse_core.files import claim_folder
+from muse_core.files import read_json, undo_aside
 from muse_core.marks import Mark
 from muse_core.model.load import untouched_baseline
 from muse_core.ownership import write_file
 from muse_core.progress import Progress
-from muse_core.runs import RunFolder
+from muse_core.run_files import remove_begun
+from muse_core.runs import RunFolder, is_run
 from muse_core.settings.presets import STAGES
-from muse_core.training.start import RunSummary
-from muse_core.viz.attention import attention_figure, figure_bytes, save_attention
+from muse_core.training.start import resume as resume_run
+from muse_core.viz.attention import attention_content, attention_figure, figure_bytes
 from muse_core.viz.grids import sample_strip
 from muse_core.viz.maps import AttentionMap, Scene
-from muse_core.viz.report import Figure, write_report
+from muse_core.viz.report import Figure, report_page
 from muse_core.viz.runview import read_run
 from muse_core.viz.story import NextStep
 
@@ -63,7 +69,7 @@ QUICK = Length(
         "training.save_every": 24,
     },
 )
-SHARDS = 16
+TARS = 16
 PICTURES = 6
 
 
@@ -90,45 +96,84 @@ class Places:
 
     def run(self, stage: int) -> Path:
         """Run folder of a stage."""
-        return self.root / "runs" / f"stage{stage}"
+        return self.root / f"stage{stage}"
 
 
 def run_demo(
-    out: Path, quick: bool, progress: Progress, *, seed: int = 0, overrides: Mapping[str, Any] | None = None
+    out: Path | None,
+    quick: bool,
+    progress: Progress,
+    *,
+    seed: int = 0,
+    overrides: Mapping[str, Any] | None = None,
+    resume: bool = False,
 ) -> dict[str, Any]:
-    """Do everything once and write it under `out`, or beside it where there is something already.
+    """Do everything once and write it under `out`, or beside it where something else lies.
 
     Args:
-        out: a folder.
+        out: a folder; by default one in the runs folder, or with `resume` that of the demo last at work.
         quick: a tenth of the training.
         progress: who is told.
         seed: of everything random but the scenes.
         overrides: settings of all three stages, by dotted key.
+        resume: go on with a demo that was stopped, as it was asked for then.
 
     Returns:
         a JSON-able document: scores, files, seconds, and `summary`, the same in words.
+
+    Raises:
+        MuseError: a demo is there already, or with `resume` there is none that can go on.
+        KeyboardInterrupt: it was stopped and can go on.
     """
-    began = time.monotonic()
-    places, length = Places(_free(out, progress)), QUICK if quick else FULL
-    length = replace(length, overrides={**length.overrides, **(overrides or {})})
+    asked = DemoRecord(quick, seed, overrides or {})
+    begin = resumed(out, quick, progress) if resume else begun(out or default_place(quick), asked, progress)
+    with begin as journal, _told_how_to_go_on(journal):
+        return _do(journal, progress)
+
+
+@contextmanager
+def _told_how_to_go_on(journal: Journal) -> Iterator[None]:
+    """Record why a demo stopped, and say how it goes on."""
+    way = way_on(journal.root)
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        with suppress(OSError):
+            journal.note(state="interrupted")
+        error.hint = f"{way} goes on with {journal.record.at}"  # type: ignore[attr-defined]
+        raise
+    except Exception as error:
+        with suppress(OSError):  # a disk that is full takes no record either
+            journal.note(state="failed")
+        known = explained(error)
+        if known is None:
+            raise
+        raise MuseError(known.what, _with_way(known.hint, way), known.exit_code) from error
+
+
+def _with_way(hint: str | None, way: str) -> str:
+    """Return the hint of an error in a demo: a stage goes on with the demo, everything else before it."""
+    if hint is None:
+        return way
+    return re.sub(r"muse train --resume \S+", way, hint) if "muse train --resume" in hint else f"{hint}; then {way}"
+
+
+def _do(journal: Journal, progress: Progress) -> dict[str, Any]:
+    places, quick = Places(journal.root), journal.record.quick
+    length = QUICK if quick else FULL
+    length = replace(length, overrides={**length.overrides, **journal.record.overrides})
+    journal.note(at="making the data")
     _write_data(places, length, progress)
-    runs = [_train(stage, places, length, seed, progress) for stage in STAGES]
+    for stage in STAGES:
+        journal.note(at=f"stage {stage}")
+        _train(stage, places, length, journal.record.seed, progress)
+    journal.note(at="measuring")
     tokenizer = api.load_tokenizer(places.run(3))
-    scores = _measure(tokenizer, places, length, progress)
-    for name, found in scores.items():
-        found.save(RunFolder.open(places.run(3)).result_path(name))
-    pictures = _draw(tokenizer, places)
-    report = _report(places, pictures, quick, time.monotonic() - began)
-    return _document(places, runs, scores, report, time.monotonic() - began, quick)
-
-
-def _free(out: Path, progress: Progress) -> Path:
-    if out.is_dir() and not any(out.iterdir()):
-        return out
-    chosen = claim_folder(out)
-    if chosen != out:
-        progress.say(f"{out} is there already; writing to {chosen}")
-    return chosen
+    scores = _measure(tokenizer, places, length, journal, progress)
+    journal.note(at="drawing")
+    report = _report(places, _draw(tokenizer, places), quick, journal.seconds)
+    journal.note(at="the end", state="finished")
+    return _document(places, scores, report, journal.seconds, quick)
 
 
 def _write_data(places: Places, length: Length, progress: Progress) -> None:
@@ -138,26 +183,58 @@ def _write_data(places: Places, length: Length, progress: Progress) -> None:
         ("ood", length.unseen_scenes, places.unseen),
     )
     for split, count, folder in plan:
+        if _is_written(folder, split, count):
+            continue
+        undo_aside(folder.parent, folder.name)
         progress.say(f"making {count:,} captioned scenes ({split})")
-        write_scene_shards(split, count, folder, per_shard=-(-count // SHARDS))
+        write_scene_shards(split, count, folder, per_shard=-(-count // TARS), overwrite=True)
 
 
-def _train(stage: int, places: Places, length: Length, seed: int, progress: Progress) -> RunSummary:
-    chain = {"run.init": str(places.run(stage - 1))} if stage > 1 else {}
-    overrides = {"run.seed": seed, "data.val": str(places.val), **chain, **length.overrides}
-    return api.train(stage, "tiny", str(places.train), str(places.run(stage)), overrides, progress)
+def _is_written(folder: Path, split: str, count: int) -> bool:
+    """Return whether an earlier attempt wrote these shards, and all of them are still there."""
+    files = set(SHARDS.own_files(folder) or ())
+    if not files:
+        return False
+    index = read_json(folder / INDEX_NAME)
+    is_whole = {entry["name"] for entry in index["shards"]} <= files
+    return is_whole and (index["count"], index["settings"].get("source")) == (count, f"demo:{split}")
 
 
-def _measure(tokenizer: object, places: Places, length: Length, progress: Progress) -> dict[str, Scores]:
+def _train(stage: int, places: Places, length: Length, seed: int, progress: Progress) -> None:
+    folder = places.run(stage)
+    if not is_run(folder):
+        remove_begun(folder)
+        chain = {"run.init": str(places.run(stage - 1))} if stage > 1 else {}
+        overrides = {"run.seed": seed, "data.val": str(places.val), **chain, **length.overrides}
+        api.train(stage, "tiny", str(places.train), str(folder), overrides, progress)
+    elif RunFolder(folder).status.state != "finished":
+        resume_run(RunFolder(folder), progress)
+
+
+def _measure(
+    tokenizer: object, places: Places, length: Length, journal: Journal, progress: Progress
+) -> dict[str, Scores]:
+    """Measure what an earlier attempt has not, and write each of the scores into the last run at once."""
     val, unseen, train = str(places.val), str(places.unseen), str(places.train)
-    return {
-        "eval": api.evaluate(tokenizer, val, progress=progress),
-        "zeroshot": api.zeroshot(tokenizer, val, progress=progress),
-        "probe-linear": api.probe("linear", tokenizer, train, val, train_limit=length.probe_scenes, progress=progress),
-        "probe-topology": api.probe("topology", tokenizer, train, val, progress=progress),
-        "eval-unseen": api.evaluate(tokenizer, unseen, progress=progress),
-        "zeroshot-unseen": api.zeroshot(tokenizer, unseen, progress=progress),
+    measurements: dict[str, Callable[[], Scores]] = {
+        "eval": lambda: api.evaluate(tokenizer, val, progress=progress),
+        "zeroshot": lambda: api.zeroshot(tokenizer, val, progress=progress),
+        "probe-linear": lambda: api.probe(
+            "linear", tokenizer, train, val, train_limit=length.probe_scenes, progress=progress
+        ),
+        "probe-topology": lambda: api.probe("topology", tokenizer, train, val, progress=progress),
+        "eval-unseen": lambda: api.evaluate(tokenizer, unseen, progress=progress),
+        "zeroshot-unseen": lambda: api.zeroshot(tokenizer, unseen, progress=progress),
     }
+    found: dict[str, Scores] = {}
+    for name, measure in measurements.items():
+        run = RunFolder.open(places.run(3))
+        kept = read_kept(run.result_path(journal.record.scores.get(name, "")))
+        found[name] = kept or measure()
+        if kept is None:
+            path, _ = keep(found[name], run.result_path(name))
+            journal.note(scores={**journal.record.scores, name: path.stem})
+    return found
 
 
 @dataclass(frozen=True)
@@ -178,9 +255,10 @@ def _draw(tokenizer: Any, places: Places) -> Pictures:
     strip = BytesIO()
     sample_strip(rows, ("input", "reconstruction"), side=192, across=3).save(strip, "PNG")
     attention = figure_bytes(attention_figure(scenes[0]), "png")
-    write_file(places.root / "reconstructions.png", strip.getvalue(), Mark("reconstructions"))
+    write_file(places.root / "reconstructions.png", strip.getvalue(), Mark("reconstructions"), step_aside=True)
     for number, scene in enumerate(scenes, start=1):
-        save_attention(scene, places.root / f"attention-{number}.png")
+        path = places.root / f"attention-{number}.png"
+        write_file(path, attention_content(scene, path), Mark("attention"), step_aside=True)
     return Pictures(
         scenes,
         (
@@ -223,15 +301,15 @@ def _report(places: Places, pictures: Pictures, quick: bool, seconds: float) -> 
         "A MUSE tokenizer of size tiny, trained through its three stages on made scenes of real artwork, on this "
         f"machine, in {seconds / 60:.1f} minutes ({length}). Scores are {IN_VOCABULARY}. Note that {WITH_MASKS}."
     )
-    return write_report(
+    page = report_page(
         [read_run(places.run(stage)) for stage in STAGES],
-        places.root / "report.html",
         title="MUSE, trained here",
         intro=intro,
         figures=pictures.figures,
         attention=pictures.scenes,
         next_steps=_next_steps(places),
     )
+    return write_file(places.root / "report.html", page, Mark("report"), step_aside=True)
 
 
 def _next_steps(places: Places) -> tuple[NextStep, ...]:
@@ -244,17 +322,12 @@ def _next_steps(places: Places) -> tuple[NextStep, ...]:
 
 
 def _document(
-    places: Places,
-    runs: Sequence[RunSummary],
-    scores: Mapping[str, Scores],
-    report: Path,
-    seconds: float,
-    quick: bool,
+    places: Places, scores: Mapping[str, Scores], report: Path, seconds: float, quick: bool
 ) -> dict[str, Any]:
     return {
         "command": "demo",
         "quick": quick,
-        "runs": [str(run.folder) for run in runs],
+        "runs": [str(places.run(stage)) for stage in STAGES],
         "report": str(report),
         "scores": {name: found.to_json() for name, found in scores.items()},
         "seconds": round(seconds, 1),

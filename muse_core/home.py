@@ -22,12 +22,17 @@ def user_cache() -> Path:
     return expanded(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
 
 
+def cache_place() -> Path:
+    """Return where caches are kept if that can be written: $MUSE_CACHE, or a folder in the user's cache."""
+    return expanded(os.environ.get(CACHE) or user_cache() / "muse")
+
+
 def cache_folder() -> Path:
-    """Return where features and embeddings are kept: $MUSE_CACHE, or a folder in the user's cache.
+    """Return the folder of `cache_place` in which features, embeddings and the places of runs are kept.
 
     One that cannot be written costs a warning: what is kept then lies in a temporary folder until the process ends.
     """
-    asked = expanded(os.environ.get(CACHE) or user_cache() / "muse")
+    asked = cache_place()
     problem = _refusal(asked)
     if not problem:
         return asked

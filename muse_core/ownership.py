@@ -243,8 +243,13 @@ def _entry(path: Path) -> dict[str, Any]:
     return {"bytes": size, **({"sha256": hashlib.sha256(path.read_bytes()).hexdigest()} if size <= HASHED else {})}
 
 
+def is_scratch(name: str) -> bool:
+    """Return whether a file's name is that of one which was being written aside."""
+    return _SCRATCH.fullmatch(name) is not None
+
+
 def _is_scratch(name: str, *, in_ours: bool) -> bool:
-    return name == HOLD or (in_ours and _SCRATCH.fullmatch(name) is not None)
+    return name == HOLD or (in_ours and is_scratch(name))
 
 
 def _numbered(path: Path) -> Iterator[Path]:

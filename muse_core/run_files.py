@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from muse_core.files import HOLD
 from muse_core.marks import KEY, mark_in, mark_of
-from muse_core.ownership import FolderKind, files_in
+from muse_core.ownership import FolderKind, files_in, is_scratch
 
 STATES = ("running", "finished", "failed", "interrupted")
 _TOP = r"config\.yaml|origins\.json|identity\.json|environment\.json|status\.json|metrics\.jsonl|log(-\d+)?\.txt"
@@ -15,6 +16,9 @@ _IN_STEP = r"(state\.json|(model|average|training)\.safetensors)"
 _NAMES = re.compile(
     rf"{_TOP}|checkpoints/(last|best)|checkpoints/step-\d{{7,}}/{_IN_STEP}|samples/step-\d{{7,}}\.png|tensorboard/events\.out\.tfevents\.[^/]+"
 )
+_BEFORE_STATUS = ("config.yaml", "origins.json", "environment.json")
+"""What a run has before it has a status."""
+_BEGUN = {*_BEFORE_STATUS, "identity.json", HOLD}
 _OLD_REPORT = re.compile(rb'<meta name="generator" content="muse [0-9.]+">')
 
 
@@ -23,8 +27,7 @@ def own_files(folder: Path) -> list[str] | None:
 
     What only muse gives such a name in a run is known by it; reports and scores, which users edit, by their content.
     """
-    status = _document(folder / "status.json")
-    if not {"step", "started", "updated"} <= status.keys() or status.get("state") not in STATES:
+    if not _is_status(_document(folder / "status.json")):
         return None
     names = [name for name in files_in(folder) if not (folder / name).is_symlink()]
     own = ["status.json", *(name for name in names if _NAMES.fullmatch(name) and name != "status.json")]
@@ -33,6 +36,42 @@ def own_files(folder: Path) -> list[str] | None:
 
 
 RUNS = FolderKind("a run", own_files)
+
+
+def is_run(folder: Path) -> bool:
+    """Return whether a folder is a run: it has the status of one, or a damaged one among a run's other files."""
+    status = folder / "status.json"
+    try:
+        others = all((folder / name).is_file() for name in _BEFORE_STATUS)
+        return status.is_file() and (others or _is_status(_document(status)))
+    except (OSError, ValueError):  # a folder that may not be entered, a name that cannot be one
+        return False
+
+
+def may_be_run(folder: Path) -> bool:
+    """Return whether a folder among runs is one, or was: a status.json that is no JSON object is damaged."""
+    status = folder / "status.json"
+    try:
+        return is_run(folder) or (status.is_file() and _parsed_or_none(status.read_bytes()) is None)
+    except OSError:  # it is there and may not be read
+        return True
+
+
+def remove_begun(folder: Path) -> None:
+    """Remove what a killed process left of a run that has no status yet; nothing where anything else lies there.
+
+    Only for who knows that nobody writes there.
+    """
+    names = list(files_in(folder))
+    if "status.json" in names or not all(name in _BEGUN or is_scratch(name) for name in names):
+        return
+    for name in names:
+        if name != HOLD:
+            (folder / name).unlink()
+
+
+def _is_status(document: dict[str, Any]) -> bool:
+    return {"step", "started", "updated"} <= document.keys() and document.get("state") in STATES
 
 
 def strangers_in_step(step: Path) -> list[str]:
@@ -78,8 +117,12 @@ def _document(path: Path) -> dict[str, Any]:
 
 
 def _parsed(content: bytes) -> dict[str, Any]:
+    return _parsed_or_none(content) or {}
+
+
+def _parsed_or_none(content: bytes) -> dict[str, Any] | None:
     try:
         document = json.loads(content)
     except (ValueError, RecursionError):
-        return {}
-    return document if isinstance(document, dict) else {}
+        return None
+    return document if isinstance(document, dict) else None

@@ -3,56 +3,32 @@
     config.yaml  origins.json  environment.json  identity.json  status.json  log.txt  metrics.jsonl
     checkpoints/step-0002000/  checkpoints/last  checkpoints/best   samples/   results/   report.html   tensorboard/
 
-A folder is a run when it has status.json. Nothing here knows what is inside a checkpoint.
+A folder is a run when its status.json is that of one. Nothing here knows what is inside a checkpoint.
 """
 
 import json
 import os
-import warnings
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from types import NoneType
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import yaml
 
 from muse_core import run_checkpoints as saved
-from muse_core.errors import TRAINING_MEMORY, ExitCode, MuseError, MuseWarning, explained
+from muse_core.errors import ExitCode, MuseError
 from muse_core.files import free_name, held, read_json, write_atomically, write_json
 from muse_core.home import expanded
 from muse_core.interrupts import Terminated as Terminated
 from muse_core.json_text import finite, utf8
 from muse_core.machine import environment, without_secrets
 from muse_core.records import read_records
-from muse_core.run_files import RUNS
+from muse_core.run_files import RUNS, is_run as is_run
+from muse_core.run_status import KINDS, TOKENIZER, Status as Status
 from muse_core.text_files import read_text_file
 from muse_core.yaml_files import yaml_of
-
-State = Literal["running", "finished", "failed", "interrupted"]
-
-
-@dataclass(frozen=True)
-class Status:
-    """How a run is doing; `details` holds numbers worth listing, such as the best score."""
-
-    state: State = "running"
-    stage: int | None = None
-    size: str | None = None
-    step: int = 0
-    steps: int | None = None
-    error: str | None = None
-    hint: str | None = None
-    exit_code: int | None = None
-    started: str = ""
-    updated: str = ""
-    details: Mapping[str, Any] = field(default_factory=dict)
-
-
-_MAY_BE: Mapping[str, Any] = dict.fromkeys(("stage", "steps", "exit_code"), (int, NoneType))
-_MUST_BE: Mapping[str, Any] = {"step": int, "state": str, "started": str, "updated": str, "details": dict}
 
 
 @dataclass(frozen=True)
@@ -70,6 +46,7 @@ class RunFolder:
         more: Mapping[str, Mapping[str, Any]] | None = None,
         *,
         overwrite: bool = False,
+        kind: str = TOKENIZER,
         stage: int | None = None,
         size: str | None = None,
         steps: int | None = None,
@@ -90,19 +67,37 @@ class RunFolder:
         for name, document in (more or {}).items():
             write_json(path / name, document)
         now = _now()
-        run._write_status(Status(stage=stage, size=size, steps=steps, started=now, updated=now))
+        run._write_status(Status(kind, stage=stage, size=size, steps=steps, started=now, updated=now))
         return run
 
     @classmethod
-    def open(cls, path: Path) -> Self:
+    def open(cls, path: Path, kind: str = TOKENIZER) -> Self:
         """Use an existing run.
 
         Raises:
-            MuseError: `path` is not a run folder.
+            MuseError: `path` is not a run folder, or a run of another kind.
         """
         if not is_run(path):
-            raise MuseError(f"{path} is not a run: it has no status.json", hint="muse ls runs")
-        return cls(path)
+            has = "its status.json is not that of one" if (path / "status.json").exists() else "it has no status.json"
+            raise MuseError(f"{path} is not a run: {has}", hint="muse ls runs")
+        run = cls(path)
+        run.require(kind)
+        return run
+
+    def require(self, kind: str) -> None:
+        """Refuse a run of another kind; where a damaged status does not tell it, its checkpoint will.
+
+        Raises:
+            MuseError: it is one.
+        """
+        try:
+            actual = self.status.kind
+        except MuseError:
+            return
+        if actual != kind:
+            unknown = "" if actual in KINDS else ", which this version of muse does not know"
+            what = f"{self.path} is a run of kind {actual}{unknown}; this needs a run of kind {kind}"
+            raise MuseError(what, hint="muse ls runs")
 
     def held(self) -> AbstractContextManager[None]:
         """Keep the folder to this process while it writes there; MuseError when another one does."""
@@ -126,14 +121,11 @@ class RunFolder:
     @property
     def status(self) -> Status:
         """Read status.json, or refuse what is none; keys written by a newer muse are kept in `details`."""
-        document = read_json(self.path / "status.json")
-        known = {name: document.pop(name) for name in Status.__dataclass_fields__ if name in document}
-        kinds = {**dict.fromkeys(known, (str, NoneType)), **_MAY_BE, **_MUST_BE}
-        wrong = [name for name, value in known.items() if not isinstance(value, kinds[name])]
-        if wrong:
-            raise MuseError(f"{self.path / 'status.json'} is not the status of a run: {wrong[0]}")
-        known["details"] = {**known.get("details", {}), **document}
-        return Status(**known)
+        path = self.path / "status.json"
+        try:
+            return Status.from_json(read_json(path))
+        except ValueError as error:
+            raise MuseError(f"{path} is not the status of a run: {error}") from None
 
     def update(self, *, step: int | None = None, **details: Any) -> None:
         """Note the step that was reached, and numbers worth listing."""
@@ -156,7 +148,7 @@ class RunFolder:
         `overrule`s.
         """
         if overrule or self.status.state != "failed":
-            self._write_status(_failed(self.status, error))
+            self._write_status(self.status.failed(error))
 
     def interrupt(self, error: KeyboardInterrupt) -> None:
         """Record that somebody stopped it, by Ctrl-C or SIGTERM; it can be resumed. A failure stays a failure."""
@@ -234,7 +226,7 @@ class FollowerFolder(RunFolder):
     def fail(self, error: BaseException, *, overrule: bool = False) -> None:
         """Record why this process failed, unless another one failed before or this `overrule`s it."""
         if overrule or self.status.state != "failed":
-            super()._write_status(_failed(self.status, error))
+            super()._write_status(self.status.failed(error))
 
     def log(self, text: str, rank: int = 0) -> None:
         """Append to the log of this process."""
@@ -242,12 +234,6 @@ class FollowerFolder(RunFolder):
 
     def _write_status(self, status: Status) -> None:
         """Leave it to the first process."""
-
-
-def _failed(status: Status, error: BaseException) -> Status:
-    known = explained(error, TRAINING_MEMORY) or MuseError(f"{type(error).__name__}: {error}", exit_code=ExitCode.BUG)
-    what, hint = without_secrets(known.what), known.hint and without_secrets(known.hint)
-    return replace(status, state="failed", error=what, hint=hint, exit_code=known.exit_code)
 
 
 def _step_name(step: int) -> str:
@@ -277,121 +263,6 @@ def new_path(stage: int | str, size: str, where: Path | None = None) -> Path:
     return free_name((where or runs_dir()) / f"{size}-stage{stage}-{datetime.now():%Y%m%d-%H%M}")
 
 
-def is_run(path: Path) -> bool:
-    """Say whether a folder is a run."""
-    return (path / "status.json").is_file()
-
-
 def is_checkpoint(path: Path) -> bool:
     """Say whether a folder is one checkpoint."""
     return (path / "state.json").is_file() or (path / "model.safetensors").is_file()
-
-
-def list_runs(where: Path | None = None) -> list[RunFolder]:
-    """List the runs in a folder, up to two levels deep, the one updated last first, unreadable ones at the end."""
-    root = where or runs_dir()
-    found = {status.parent for pattern in ("*/status.json", "*/*/status.json") for status in root.glob(pattern)}
-    return sorted(map(RunFolder, found), key=lambda run: (_updated(run), str(run.path)), reverse=True)
-
-
-def _updated(run: RunFolder) -> str:
-    try:
-        return run.status.updated or ""
-    except MuseError:
-        return ""  # whoever needs this run's status is told; the others can still be found
-
-
-def readable_runs(where: Path | None = None) -> list[tuple[RunFolder, Status]]:
-    """List runs as `list_runs` does, with their status; those that cannot be read are passed over with a warning."""
-    readable = []
-    for run in list_runs(where):
-        try:
-            readable.append((run, run.status))
-        except MuseError as error:
-            warnings.warn(f"{error.what}; this run is passed over", MuseWarning, stacklevel=2)
-    return readable
-
-
-def newest_finished(where: Path | None = None, stage: int | None = None, size: str | None = None) -> RunFolder | None:
-    """Return the finished run updated last that has a checkpoint, of one stage and size if asked."""
-    for run, status in readable_runs(where):
-        fits = stage in (None, status.stage) and size in (None, status.size)
-        if fits and status.state == "finished" and run.last_checkpoint():
-            return run
-    return None
-
-
-def find(where: str | Path) -> Path:
-    """Return the checkpoint folder meant by "latest", a run folder, a checkpoint folder, or RUN:best.
-
-    Raises:
-        MuseError: there is none; the hint says how to get one.
-    """
-    if str(where) == "latest":
-        return _latest()
-    pointer = saved.split_pointer(where)
-    if pointer:
-        return _pointed(*pointer)
-    path = Path(where)
-    if is_run(path):
-        return _last_of(RunFolder(path))
-    if is_checkpoint(path):
-        return path
-    what = "holds neither a run nor a checkpoint" if path.exists() else "does not exist"
-    raise MuseError(f"{path} {what}", hint="muse ls runs")
-
-
-def find_run(where: str | Path) -> RunFolder:
-    """Find the run meant by "latest" (the one updated last, finished or not) or by its folder.
-
-    Raises:
-        MuseError: there is none.
-    """
-    if str(where) != "latest":
-        return RunFolder.open(Path(where))
-    for run, _ in readable_runs():
-        return run
-    raise MuseError(f"there is no run in {runs_dir()}", hint="muse train --stage 1-3 --size tiny")
-
-
-def unfinished(where: str | Path) -> RunFolder:
-    """Find the run to go on with: "latest" is the one updated last that is not finished.
-
-    Raises:
-        MuseError: there is none.
-    """
-    if str(where) != "latest":
-        return RunFolder.open(Path(where))
-    for run, status in readable_runs():
-        if status.state != "finished":
-            return run
-    raise MuseError(f"every run in {runs_dir()} is finished", hint="muse ls runs")
-
-
-def run_of(path: Path) -> RunFolder | None:
-    """Return the run that a run folder, a checkpoint, RUN:best, or a file inside one belongs to."""
-    pointer = saved.split_pointer(path)
-    path = Path(pointer[0]) if pointer else path
-    inside = [path, *path.absolute().parents][:4]
-    return next((RunFolder(folder) for folder in inside if is_run(folder)), None)
-
-
-def _latest() -> Path:
-    newest = newest_finished()
-    if newest is None:
-        raise MuseError(
-            f"there is no finished run in {runs_dir()}", hint="make one with `muse demo`, or name a --checkpoint"
-        )
-    return _last_of(newest)
-
-
-def _pointed(where: str, pointer: str) -> Path:
-    run = RunFolder(_latest().parents[1]) if where == "latest" else RunFolder.open(Path(where))
-    return _last_of(run) if pointer == saved.LAST else saved.needed_best(run.path)
-
-
-def _last_of(run: RunFolder) -> Path:
-    checkpoint = run.last_checkpoint()
-    if checkpoint is None:
-        raise MuseError(f"{run.path} has no checkpoint yet (it is {run.status.state} at step {run.status.step})")
-    return checkpoint

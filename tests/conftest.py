@@ -1,6 +1,7 @@
 """What tests of several folders share: one run through all three stages, made once."""
 
 import multiprocessing
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +20,21 @@ def nobody_is_left_behind() -> Iterator[None]:
     for process in left:
         process.kill()
     assert not left
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """No test writes into the cache of whoever runs it; features that are kept serve a whole session."""
+    with pytest.MonkeyPatch.context() as patch:
+        cache = tmp_path_factory.mktemp("cache")
+        patch.setenv("MUSE_CACHE", str(cache))
+        yield cache
+
+
+@pytest.fixture(autouse=True)
+def no_runs_are_remembered(cache_of_the_tests: Path) -> None:
+    """What one test trained is not the newest run of the next one."""
+    shutil.rmtree(cache_of_the_tests / "runs", ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

@@ -15,8 +15,8 @@ THE_LOOP = ("muse_core/training/loop.py", "train")
 # What each part may import of muse_core besides itself; parts of one file are named by that file.
 BASE = {
     *("errors", "progress", "interrupts", "files", "identity", "image_files", "file_names", "marks", "ownership"),
-    *("registry", "machine", "runs", "run_checkpoints", "text_files", "yaml_files", "home", "json_text", "muse_core"),
-    *("rules", "suggestions"),
+    *("registry", "machine", "runs", "run_checkpoints", "run_search", "text_files", "yaml_files", "home"),
+    *("json_text", "muse_core", "rules", "suggestions"),
 }
 ARROWS = {
     "errors": set(),
@@ -34,12 +34,15 @@ ARROWS = {
     "identity": {"errors"},
     "marks": {"json_text"},
     "ownership": {"errors", "files", "marks"},
-    "run_files": {"marks", "ownership"},
+    "run_files": {"files", "marks", "ownership"},
     "run_checkpoints": {"errors", "files", "run_files"},
     "rules": set(),
     "suggestions": set(),
     "registry": {"errors", "suggestions"},
     "machine": {"errors", "muse_core", "suggestions"},
+    "run_status": {"errors", "machine"},
+    "remembered": {"files", "home", "run_files"},
+    "run_search": {"errors", "remembered", "run_checkpoints", "run_files", "run_status", "runs"},
     "runs": {
         "errors",
         "files",
@@ -50,6 +53,7 @@ ARROWS = {
         "records",
         "run_checkpoints",
         "run_files",
+        "run_status",
         "text_files",
         "yaml_files",
     },
@@ -66,7 +70,9 @@ ARROWS = {
     "inspection": BASE | {"data", "model", "settings", "viz"},
     "api": BASE | {"inspection", "training", "evaluation", "losses", "model", "data", "settings", "pictures"},
     "compare": BASE | {"api", "evaluation", "model", "data"},
-    "demo": BASE | {"api", "training", "evaluation", "losses", "model", "data", "settings", "viz", "pictures"},
+    "demo_record": {"errors", "files", "progress", "run_search", "runs"},
+    "demo": BASE
+    | {"api", "demo_record", "run_files", "training", "evaluation", "losses", "model", "data", "settings", "viz"},
     "muse_core": {"api", "data"},
 }
 FORBIDDEN_IN_CORE = {"muse_cli", "typer", "rich", "click"}

@@ -10,7 +10,8 @@ from muse_core.errors import MuseError
 from muse_core.model.opening import locate
 from muse_core.run_checkpoints import BEST, point, pointed_at
 from muse_core.run_files import own_files
-from muse_core.runs import RunFolder, find, run_of
+from muse_core.run_search import find, run_of
+from muse_core.runs import RunFolder
 from muse_core.training.held_out import HeldOut, Score
 from muse_core.training.stages import STAGES
 

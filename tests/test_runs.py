@@ -15,17 +15,8 @@ from muse_core.files import free_name, read_json, write_atomically, written_asid
 from muse_core.interrupts import Terminated
 from muse_core.machine import without_secrets
 from muse_core.progress import Logged, Silent
-from muse_core.runs import (
-    FollowerFolder,
-    RunFolder,
-    find,
-    find_run,
-    list_runs,
-    new_path,
-    newest_finished,
-    run_of,
-    unfinished,
-)
+from muse_core.run_search import find, find_run, list_runs, newest_finished, run_of, unfinished
+from muse_core.runs import FollowerFolder, RunFolder, new_path
 
 SETTINGS = {"run": {"stage": 1, "size": "tiny"}, "optim": {"lr": 0.001}}
 
@@ -187,7 +178,7 @@ def test_latest_is_the_finished_run_updated_last(tmp_path: Path) -> None:
 
 
 def test_what_is_no_checkpoint_is_refused_with_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(MuseError, match="there is no finished run") as caught:
+    with pytest.raises(MuseError, match="there is no run in ") as caught:
         find("latest")
     assert "muse demo" in str(caught.value.hint)
     with pytest.raises(MuseError, match="does not exist"):

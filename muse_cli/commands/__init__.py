@@ -4,7 +4,7 @@ from muse_cli.spec import CommandSpec
 
 TRAIN = CommandSpec(
     "Train a tokenizer: one stage, or all three.",
-    "muse_cli.commands.train:train",
+    "muse_cli.commands.train:app",
     "Train",
     (
         "muse train --stage 1-3 --size tiny",
@@ -26,7 +26,7 @@ DEMO = CommandSpec(
     "Make data, train all three stages, measure, draw and report; minutes on a CPU.",
     "muse_cli.commands.demo:demo",
     "Train",
-    ("muse demo", "muse demo --quick --out /tmp/demo"),
+    ("muse demo", "muse demo --quick --out /tmp/demo", "muse demo --resume"),
 )
 EVAL = CommandSpec(
     "Measure reconstruction: PSNR, SSIM, Frechet distance.",

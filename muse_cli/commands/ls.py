@@ -43,22 +43,27 @@ def section(name: str, rows: list[Row], *, titled: bool) -> str:
 
 
 def runs() -> list[Row]:
-    """List runs, the one updated last first."""
-    from muse_core.runs import list_runs
+    """List runs, the one updated last first; those outside the runs folder by their whole path."""
+    from muse_core.run_search import list_runs
+    from muse_core.runs import runs_dir
 
-    return [_run(run) for run in list_runs()]
+    found = list_runs()
+    if not found:
+        out.say(f"no run in {runs_dir()}, and none is remembered elsewhere: `muse demo` makes some")
+    return [_run(run) for run in found]
 
 
 def _run(run: "RunFolder") -> Row:
-    row: Row = {"run": str(run.path), "size": None, "stage": None, "state": "unreadable", "step": None, "best": None}
+    row: Row = {"run": str(run.path)}
     try:
         status = run.status
     except MuseError as error:
         out.warn(f"{error.what}; {error.hint}" if error.hint else error.what)
-        return row
+        return row | {"kind": None, "size": None, "stage": None, "state": "unreadable", "step": None, "best": None}
     best = ", ".join(f"{name} {_short(value)}" for name, value in status.details.items()) or None
     step = f"{status.step}/{status.steps}" if status.steps else status.step
-    return {**row, "size": status.size, "stage": status.stage, "state": status.state, "step": step, "best": best}
+    row |= {"kind": status.kind, "size": status.size, "stage": status.stage}
+    return row | {"state": status.state, "step": step, "best": best}
 
 
 def _short(value: object) -> str:

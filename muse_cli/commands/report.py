@@ -32,6 +32,6 @@ def report(
 
 def folder_of(run: str) -> Path:
     """Return the folder of a run, or one that holds nothing but results, as `muse compare --out` leaves them."""
-    from muse_core.runs import find_run
+    from muse_core.run_search import find_run
 
     return Path(run) if (Path(run) / "results").is_dir() else find_run(run).path

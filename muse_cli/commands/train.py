@@ -1,10 +1,12 @@
 """`muse train`: one stage, all three, or going on with a run."""
 
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from muse_cli.options import ConfigFile, Data, Precision, Seed, Sets, ValData
 from muse_cli.output import out
@@ -36,7 +38,9 @@ Init = Annotated[
 Resume = Annotated[
     str | None,
     typer.Option(
-        "--resume", metavar="RUN", help="Go on with this run exactly; `latest` finds it; --data where its data moved."
+        "--resume",
+        metavar="[RUN]",
+        help="Go on exactly with this run, or with the one last at work; --data where its data moved.",
     ),
 ]
 OutDir = Annotated[
@@ -76,6 +80,20 @@ DryRun = Annotated[
 ]
 
 
+class TrainCommand(TyperCommand):
+    """The command line of `train`, in which --resume may stand alone."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the arguments; a --resume that names no run means the newest one that is not finished."""
+        alone = [option == "--resume" and following[:1] in ("", "-") for option, following in pairwise([*args, ""])]
+        full = [word for word, adds in zip(args, alone, strict=True) for word in ([word, "latest"] if adds else [word])]
+        return super().parse_args(ctx, full)
+
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.command(cls=TrainCommand)
 def train(
     stage: Stage = None,
     size: Size = None,
@@ -194,10 +212,11 @@ def run_stages(asked: list[Request], sets: list[str] | None, config: Path | None
 
 def resume_hint(settings: "TrainSettings") -> str | None:
     """Return the command that goes on with the run that was just stopped."""
-    from muse_core.runs import find_run, is_run
+    from muse_core.run_search import list_runs
+    from muse_core.runs import is_run, runs_dir
 
-    folder = Path(settings.run.out) if settings.run.out else find_run("latest").path
-    return f"muse train --resume {folder}" if is_run(folder) else None
+    made = [Path(settings.run.out)] if settings.run.out else [run.path for run in list_runs(runs_dir())[:1]]
+    return next((f"muse train --resume {folder}" for folder in made if is_run(folder)), None)
 
 
 def show_plans(asked: list[Request], sets: list[str] | None, config: Path | None) -> None:
@@ -238,7 +257,7 @@ def go_on(where: str, flags: Mapping[str, Any], sets: list[str], config: Path | 
     from muse_cli.launch import refuse_unfit, resume
     from muse_cli.settings import memory_hint
     from muse_core.files import read_json
-    from muse_core.runs import unfinished
+    from muse_core.run_search import unfinished
     from muse_core.settings import resolve as resolve_settings
     from muse_core.settings.train import TrainSettings
     from muse_core.training.identity import MAY_CHANGE, MAY_MOVE, refuse_absent, refuse_moved, with_absolute_paths

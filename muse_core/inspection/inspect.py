@@ -15,7 +15,8 @@ from muse_core.model.latent_stats import STATS_NAME
 from muse_core.model.released import released_file
 from muse_core.progress import Progress
 from muse_core.run_checkpoints import split_pointer
-from muse_core.runs import find, find_run, is_run
+from muse_core.run_search import find, find_run
+from muse_core.runs import is_run
 
 
 def inspect(

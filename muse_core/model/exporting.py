@@ -13,7 +13,7 @@ from muse_core.model.load import load_checkpoint
 from muse_core.model.opening import locate, open_network
 from muse_core.model.tokenizer import AlignedMuseTokenizer, MuseTokenizer
 from muse_core.ownership import FolderKind, unchanged
-from muse_core.runs import run_of
+from muse_core.run_search import run_of
 
 Target = Literal["folder", "hub"]
 TextChoice = Literal["carry", "name"]

@@ -9,7 +9,8 @@ from muse_core.model.network import MuseNetwork
 from muse_core.model.released import load_released, released_file
 from muse_core.registry import discover
 from muse_core.run_checkpoints import split_pointer
-from muse_core.runs import find, is_run, list_runs
+from muse_core.run_search import find, list_runs
+from muse_core.runs import is_run
 from muse_core.suggestions import did_you_mean
 
 

@@ -12,7 +12,7 @@ from muse_core.model.build import plan_network
 from muse_core.model.network import MuseNetwork
 from muse_core.model.opening import locate
 from muse_core.model.weights.parts import missing_parts
-from muse_core.runs import newest_finished
+from muse_core.run_search import newest_finished
 from muse_core.settings.presets import STAGES as TITLES
 from muse_core.settings.train import TrainSettings
 from muse_core.training.judging import TINY_PERCEPTUAL, active_losses

@@ -15,6 +15,7 @@ from muse_core.data.loader import is_death_of_reader
 from muse_core.errors import ExitCode, MuseError, explained, lack_of_memory
 from muse_core.files import undo_aside
 from muse_core.progress import Logged, Progress, Silent
+from muse_core.run_search import note_place
 from muse_core.runs import FollowerFolder, RunFolder, new_path, refuse_in_the_way
 from muse_core.settings.train import TrainSettings
 from muse_core.training.identity import FILE as IDENTITY, go_on, identify, refuse_absent, with_absolute_paths
@@ -68,7 +69,7 @@ def created(settings: TrainSettings, origins: Mapping[str, str], plan: Plan) -> 
     path = Path(run.out) if run.out else new_folder(run.stage, run.size)
     refuse_in_the_way(path, run.overwrite)  # before the folder is kept, which leaves a file in it
     with RunFolder(path).held():
-        yield RunFolder.create(
+        folder = RunFolder.create(
             path,
             record(settings, plan),
             origins,
@@ -78,6 +79,8 @@ def created(settings: TrainSettings, origins: Mapping[str, str], plan: Plan) -> 
             size=run.size,
             steps=settings.training.steps,
         )
+        note_place(path)
+        yield folder
 
 
 def new_folder(stage: int | str, size: str) -> Path:
@@ -119,6 +122,8 @@ def resume(folder: RunFolder, progress: Progress | None = None) -> RunSummary:
             progress.warn(same.warning)
         progress.say(same.sentence(folder.path, last.name if last else "the first step"))
         folder.resume()
+        if not isinstance(folder, FollowerFolder):
+            note_place(folder.path)
         folder.cut_metrics(int(last.name.removeprefix("step-")) if last else 0)
         return _train(settings, folder, progress, plan.init)
 

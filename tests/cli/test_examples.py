@@ -39,7 +39,7 @@ def what_the_examples_name(trained: Path, tmp_path: Path, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(launch, "start", start)
     monkeypatch.setattr(launch, "resume", lambda folder, settings: {"folder": str(folder.path)})
-    monkeypatch.setattr("muse_core.demo.run_demo", lambda out, quick, progress: {"summary": "done"})
+    monkeypatch.setattr("muse_core.demo.run_demo", lambda out, quick, progress, resume: {"summary": "done"})
 
 
 @pytest.mark.parametrize("example", EXAMPLES)

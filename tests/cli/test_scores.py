@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from muse_cli.scores import give, in_words, is_same, with_error
+from muse_cli.scores import give, in_words, with_error
+from muse_core.evaluation.kept_scores import is_same
 from muse_core.evaluation.protocol import Protocol, Scores
-from muse_core.files import read_json, write_json
+from muse_core.files import read_json
 from muse_core.runs import RunFolder
 
 SCORES = Scores(
@@ -49,9 +50,8 @@ def test_pictures_lie_beside_the_scores(tmp_path: Path) -> None:
 
 
 def test_scores_of_another_protocol_or_of_other_weights_replace_nothing(tmp_path: Path) -> None:
-    run = RunFolder(tmp_path / "run")
+    run = RunFolder.create(tmp_path / "run", {}, {})
     run.result_path("probe-x").parent.mkdir(parents=True)
-    write_json(run.path / "status.json", {})
 
     def given(**changes: Any) -> str:
         scores = replace(SCORES, **changes)

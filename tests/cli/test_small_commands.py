@@ -23,7 +23,15 @@ def test_runs_tell_how_they_are(muse: Muse) -> None:
     run = RunFolder.create(Path("runs/mine"), {}, {}, stage=2, size="tiny", steps=10)
     run.update(step=4, psnr=21.53219)
     assert muse("ls", "runs", "--json").json["runs"] == [
-        {"run": "runs/mine", "size": "tiny", "stage": 2, "state": "running", "step": "4/10", "best": "psnr 21.53"}
+        {
+            "run": "runs/mine",
+            "kind": "tokenizer",
+            "size": "tiny",
+            "stage": 2,
+            "state": "running",
+            "step": "4/10",
+            "best": "psnr 21.53",
+        }
     ]
     assert "runs/mine" in muse("ls", "runs").out
 

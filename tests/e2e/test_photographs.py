@@ -65,6 +65,7 @@ def muse(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.Capture
     """Run a command that must succeed in an empty folder, and return what it printed on stdout."""
     for name in [name for name in os.environ if name.startswith("MUSE_")]:
         monkeypatch.delenv(name)
+    monkeypatch.setenv("MUSE_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
     registry.forget()
 

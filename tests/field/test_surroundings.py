@@ -411,7 +411,7 @@ def test_one_damaged_status_hides_no_other_run(damage: bytes, muse: Muse, tmp_pa
 
 
 def test_in_python_a_damaged_run_is_a_warning_like_any_other(tmp_path: Path) -> None:
-    from muse_core.runs import newest_finished
+    from muse_core.run_search import newest_finished
 
     (tmp_path / "runs" / "bad").mkdir(parents=True)
     (tmp_path / "runs" / "bad" / "status.json").touch()

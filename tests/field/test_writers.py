@@ -146,14 +146,19 @@ def public_writers() -> set[str]:
 def takes_output(node: ast.FunctionDef) -> bool:
     arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
     kinds = {one.arg: ast.unparse(one.annotation) if one.annotation else "" for one in arguments}
-    return "overwrite" in kinds or kinds.get("out") in ("Path", "str", "str | None")
+    return "overwrite" in kinds or kinds.get("out") in ("Path", "Path | None", "str", "str | None")
 
 
 PARTS = {
     "data.sharding.attempt.begin_anew_if_read_otherwise",
     "data.sharding.attempt.refuse_other_settings",
-    "data.sharding.shard.of",
     "data.sharding.shard.run",
+    "data.sharding.target.of",
+    "data.sharding.target.refuse_overlap",
+    "data.sharding.target.refuse_taken",
+    "demo_record.begun",
+    "demo_record.resumed",
+    "evaluation.kept_scores.keep",
     "evaluation.reconstruction.evaluate",
     "evaluation.reconstruction.reference_statistics",
     "evaluation.savedmasks.saved_masks",
@@ -164,6 +169,8 @@ PARTS = {
     "latents.write.write_units",
     "runs.refuse_in_the_way",
     "viz.attention.attention_content",
+    "viz.kinds.kind_of",
+    "viz.kinds.refuse_other_kinds",
 }
 """Steps of those in the table, called by them alone; they write nothing of their own, or behind the same door."""
 
@@ -194,6 +201,8 @@ BEHIND_THE_DOOR = {
     "muse_core/data/sharding/places.py": "into a folder that is written aside, or what an index lists",
     "muse_core/evaluation/savedpairs.py": "into a folder that was asked for",
     "muse_core/latents/write.py": "into a folder that was asked for",
+    "muse_core/demo_record.py": "inside a demo that is held",
+    "muse_core/remembered.py": "the cache",
     "muse_core/evaluation/patches.py": "the cache",
     "muse_core/evaluation/features.py": "the cache",
     "muse_core/evaluation/zeroshot.py": "the cache",
@@ -362,7 +371,7 @@ def test_a_new_run_and_a_demo_take_a_free_folder(tmp_path: Path, monkeypatch: py
             demo.run_demo(tmp_path / name, True, Silent())
         chosen = Path(stopped.value.args[0])
         assert chosen == tmp_path / f"{name}-2"
-        assert list(chosen.iterdir()) == []
+        assert {path.name for path in chosen.iterdir()} == {".held", "demo.json"}
     assert (tmp_path / "muse-demo/thesis.tex").read_text() == MINE
     assert (tmp_path / "file").read_text() == MINE
 

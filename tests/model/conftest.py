@@ -15,6 +15,7 @@ def clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No MUSE_* variables but an empty folder of runs; no plugin remembered."""
     for name in [name for name in os.environ if name.startswith("MUSE_")]:
         monkeypatch.delenv(name)
+    monkeypatch.setenv("MUSE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("MUSE_RUNS", str(tmp_path / "runs"))
     registry.forget()
 

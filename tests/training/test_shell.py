@@ -21,7 +21,13 @@ SETS = [text for key, value in {**SETTINGS, "training.log_every": 1}.items() for
 
 def environment(folder: Path) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("MUSE_")}
-    return {**kept, "MUSE_RUNS": str(folder / "runs"), "OMP_NUM_THREADS": "1", "NO_COLOR": "1"}
+    return {
+        **kept,
+        "MUSE_RUNS": str(folder / "runs"),
+        "MUSE_CACHE": str(folder / "cache"),
+        "OMP_NUM_THREADS": "1",
+        "NO_COLOR": "1",
+    }
 
 
 def muse(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":

@@ -6,7 +6,7 @@ from pathlib import Path
 from muse_core.errors import MuseError
 from muse_core.files import write_json
 from muse_core.model.checkpoint import load_network, stored_weights
-from muse_core.runs import find
+from muse_core.run_search import find
 from muse_core.training.foundation.export import export_part
 
 
