@@ -15,6 +15,7 @@ from skimage import data
 
 from muse_cli.main import main
 from muse_core import api
+from muse_core.data.sample import Sample
 from muse_core.data.source import open_source
 from muse_core.viz.grids import sample_labels, sample_strip
 from muse_core.viz.maps import AttentionMap, Scene, times_uniform, with_queries
@@ -47,7 +48,7 @@ def attention(target: Path) -> None:
 def samples(target: Path) -> None:
     """Draw held-out scenes, what is rebuilt of them, and where the most decided patch and its teacher look."""
     tokenizer: Any = api.load_tokenizer("tiny")
-    taken = [sample for sample, _ in zip(open_source(f"demo:val:{SCENES}").once(), range(SCENES), strict=False)]
+    taken = [sample for sample in open_source(f"demo:val:{SCENES}").once() if isinstance(sample, Sample)]
     images = torch.stack([torch.tensor(sample.image) for sample in taken]).permute(0, 3, 1, 2).float() / 255
     size = (images.shape[-2], images.shape[-1])
     rebuilt = tokenizer.decode(tokenizer.encode(images).z, size).clamp(0, 1)
