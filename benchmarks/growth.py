@@ -69,7 +69,7 @@ class Watch:
         print(text)
 
     @contextmanager
-    def track(self, what: str, total: int) -> Iterator["Watch"]:
+    def track(self, what: str, total: int, unit: str = "") -> Iterator["Watch"]:
         """Follow the steps of a stage."""
         yield self
 

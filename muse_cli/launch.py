@@ -142,7 +142,8 @@ def run_team(folder: "RunFolder", team: Team) -> dict[str, Any]:
     workers = [_worker(folder.path, team, rank, port) for port in [free_port()] for rank in range(team.processes)]
     try:
         codes = wait_for(workers)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
+        error.run = folder.path  # type: ignore[attr-defined]
         stop(workers)
         raise
     if any(codes):

@@ -18,7 +18,7 @@ from typing import Any, TextIO, cast
 from muse_cli.output import out
 from muse_cli.terminal import Stream, prepared
 from muse_core.errors import ExitCode, MuseError, MuseWarning, explained
-from muse_core.interrupts import Terminated
+from muse_core.interrupts import Terminated, ending_of
 from muse_core.offline import tell_libraries
 from muse_core.suggestions import did_you_mean
 from muse_core.switches import is_on
@@ -99,8 +99,7 @@ def describe(error: BaseException) -> tuple[str, str | None, int]:
         path = getattr(getattr(error, "ctx", None), "command_path", "muse")
         return usage_words(error.format_message()), f"{path} --help", int(error.exit_code)
     if isinstance(error, KeyboardInterrupt | typer.Abort):
-        what = "terminated" if isinstance(error, Terminated) else "interrupted"
-        return what, getattr(error, "hint", None), int(getattr(error, "exit_code", ExitCode.INTERRUPTED))
+        return ending_of(error), getattr(error, "hint", None), int(getattr(error, "exit_code", ExitCode.INTERRUPTED))
     known = explained(error, out.memory_hint)
     if known is not None:
         return known.what, known.hint, known.exit_code

@@ -46,7 +46,7 @@ class Output:
     def say(self, text: str) -> None:
         """Tell something beside the result."""
         if self.verbosity >= 0:
-            self.tell(text)
+            self.tell(terminal.fitted(text, terminal.width()) if terminal.is_live() else text)
 
     def detail(self, text: str) -> None:
         """Tell something that only --verbose shows."""

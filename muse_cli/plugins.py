@@ -11,7 +11,7 @@ from muse_cli.help import as_written, examples as example_lines, show_as_written
 from muse_cli.options import add_common
 from muse_cli.spec import PANELS
 from muse_core.errors import ExitCode, MuseError
-from muse_core.interrupts import Terminated
+from muse_core.interrupts import ending_of
 from muse_core.registry import Plugin, discover
 
 BROKEN_PANEL = "Broken plugins"
@@ -40,9 +40,8 @@ class PluginGroup(TyperGroup):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt as error:
-            what = "terminated" if isinstance(error, Terminated) else "interrupted"
             code = getattr(error, "exit_code", ExitCode.INTERRUPTED)
-            raise MuseError(what, hint=getattr(error, "hint", None), exit_code=code) from error
+            raise MuseError(ending_of(error), hint=getattr(error, "hint", None), exit_code=code) from error
 
     def build(self, plugin: Plugin) -> TyperCommand | TyperGroup:
         """Turn a plugin into the command it announces.

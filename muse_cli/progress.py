@@ -5,55 +5,33 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from muse_cli.terminal import fitted
+from muse_core.progress import Timing, time_text as time_text
+
 if TYPE_CHECKING:
-    from rich.progress import Progress as RichProgress, ProgressColumn, TaskID
+    from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 
     from muse_cli.output import Output
 
 LINE_EVERY_S = 30.0
-SETTLING_S = 0.5
-"""What is counted as done this early was done before: a resumed run begins with its old steps."""
-
-
-def time_text(seconds: float) -> str:
-    """Write a duration for people, as in 3 h 12 m."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes} m"
-    return f"{minutes} m {rest} s" if minutes else f"{rest} s"
-
-
-def count_text(done: float, total: float | None) -> str:
-    """Write how much is done, of how much where that is known: a total that is passed was no total."""
-    return f"{done:.0f}/{total:.0f}" if total and done <= total else f"{done:.0f}"
+BAR_CELLS, NARROWEST_BAR = 24, 4
+NOTE_LINES = 4
+"""Of a note that is too long for one line."""
+INDENT = "  "
 
 
 class _LineTracker:
-    def __init__(self, what: str, total: int, tell: Callable[[str], None]) -> None:
-        self.what, self.total, self.done, self.before = what, total, 0, 0
-        self.started = self.told = time.monotonic()
-        self._tell = tell
+    def __init__(self, timing: Timing, tell: Callable[[str], None]) -> None:
+        self.timing, self.is_told = timing, False
+        self._told, self._note, self._tell = time.monotonic(), "", tell
 
     def advance(self, amount: int = 1, note: str = "") -> None:
-        self.done += amount
+        self.timing.advance(amount)
+        self._note = note or self._note
         now = time.monotonic()
-        if now - self.started < SETTLING_S:
-            self.before = self.done
-        if now - self.told >= LINE_EVERY_S:
-            self.told = now
-            self._tell(self.line(now - self.started, note))
-
-    def line(self, elapsed: float, note: str = "") -> str:
-        rate = (self.done - self.before) / elapsed if elapsed else 0.0
-        left = ""
-        if self.done <= self.total:
-            left = f"{time_text((self.total - self.done) / rate)} left" if rate else "time left unknown"
-        return "  ".join(filter(None, [f"{self.what} {self.counted}", f"{rate:.3g}/s", left, note]))
-
-    @property
-    def counted(self) -> str:
-        return count_text(self.done, self.total)
+        if now - self._told >= LINE_EVERY_S:
+            self._told, self.is_told = now, True
+            self._tell(self.timing.line(self._note))
 
 
 class LineProgress:
@@ -71,98 +49,109 @@ class LineProgress:
         self._out.warn(text)
 
     @contextmanager
-    def track(self, what: str, total: int) -> Iterator[_LineTracker]:
+    def track(self, what: str, total: int, unit: str = "") -> Iterator[_LineTracker]:
         """Tell of a piece of work every half minute, and at its end if it told before."""
-        tracker = _LineTracker(what, total, self._out.tell)
+        tracker = _LineTracker(Timing(what, total, unit), self._out.tell)
         yield tracker
-        if tracker.told > tracker.started:
-            self._out.tell(f"{what} {tracker.counted} in {time_text(time.monotonic() - tracker.started)}")
+        if tracker.is_told:
+            self._out.tell(tracker.timing.ended())
 
 
 class _BarTracker:
-    def __init__(self, bars: "RichProgress", task: "TaskID", total: int) -> None:
-        self._bars, self._task, self._total = bars, task, total
-        self._done, self._before, self._started, self._note = 0, 0, time.monotonic(), ""
+    """One piece of work, drawn in its first line; what is noted of it gives way to the width in lines beneath."""
+
+    def __init__(self, timing: Timing) -> None:
+        self._timing, self._note = timing, ""
+        self._facts = timing.facts()
 
     def advance(self, amount: int = 1, note: str = "") -> None:
-        elapsed = time.monotonic() - self._started
-        self._done += amount
-        if elapsed < SETTLING_S:
-            self._before = self._done
-        new = self._done - self._before
-        self._note = note or self._note
-        self._bars.update(
-            self._task,
-            completed=self._done,
-            note=self._note,
-            rate=f"{new / elapsed:.3g}/s" if new else "",
-            count=count_text(self._done, self._total),
-        )
-        if self._done > self._total:
-            for task in self._bars.tasks:
-                task.total = None if task.id == self._task else task.total
+        self._timing.advance(amount)
+        self._note, self._facts = note or self._note, self._timing.facts()
+
+    def __rich_console__(self, console: "Console", options: "ConsoleOptions") -> "RenderResult":
+        from rich.text import Text
+
+        yield from self._head(options.max_width)
+        for line in wrapped(self._note.split("  "), options.max_width - len(INDENT))[:NOTE_LINES]:
+            yield Text(f"{INDENT}{line}")
+
+    def _head(self, width: int) -> "Iterator[RenderableType]":
+        from rich.cells import cell_len
+        from rich.progress_bar import ProgressBar
+        from rich.table import Table
+        from rich.text import Text
+
+        timing, facts = self._timing, "  ".join(self._facts)
+        room = width - cell_len(timing.what) - len(facts) - 2
+        if timing.total and timing.done <= timing.total and room >= NARROWEST_BAR:
+            row = Table.grid(padding=(0, 1))
+            bar = ProgressBar(timing.total, timing.done, width=min(room, BAR_CELLS))
+            row.add_row(Text(timing.what, no_wrap=True), bar, Text(facts, no_wrap=True))
+            yield row
+        else:
+            yield from map(Text, wrapped([timing.what, *self._facts], width))
 
 
-def _bar() -> "ProgressColumn":
-    from rich.console import RenderableType
-    from rich.progress import BarColumn, ProgressColumn, Task
+def wrapped(parts: list[str], width: int) -> list[str]:
+    """Join parts by two spaces into lines of a width; a part is not broken."""
+    from rich.cells import cell_len
 
-    class KnownBarColumn(ProgressColumn):
-        """A bar where the total is known: one of unknown length would look full."""
-
-        known = BarColumn(bar_width=24)
-
-        def render(self, task: Task) -> RenderableType:
-            return self.known.render(task) if task.total else ""
-
-    return KnownBarColumn()
+    lines: list[str] = []
+    for part in filter(None, parts):
+        if lines and cell_len(lines[-1]) + 2 + cell_len(part) <= width:
+            lines[-1] += f"  {part}"
+        else:
+            lines.append(part)
+    return lines
 
 
 class BarProgress:
-    """Progress on a terminal: bars with count, rate, time left and a note."""
+    """Progress on a terminal: bars with count, rate and time left, and notes beneath."""
 
     def __init__(self, out: "Output") -> None:
         from rich.console import Console
-        from rich.progress import Progress, TextColumn, TimeRemainingColumn
+        from rich.live import Live
 
         self._out = out
-        self._open = 0
-        self._bars = Progress(
-            TextColumn("{task.description}", markup=False),
-            _bar(),
-            TextColumn("{task.fields[count]}", markup=False),
-            TextColumn("{task.fields[rate]}", markup=False),
-            TimeRemainingColumn(compact=True),
-            TextColumn("{task.fields[note]}", markup=False),
-            console=Console(stderr=True),
-            transient=True,
+        self._shown: list[_BarTracker] = []
+        self._live = Live(
+            console=Console(stderr=True), get_renderable=self.drawn, transient=True, refresh_per_second=10
         )
+
+    def drawn(self) -> "RenderableType":
+        """Return what is on the screen now."""
+        from rich.console import Group
+
+        return Group(*self._shown)
 
     def say(self, text: str) -> None:
         """Tell one line, above the bars."""
-        if self._open:
-            self._bars.console.print(text, markup=False, highlight=False)
+        if self._shown:
+            self._print(fitted(text, self._live.console.width))
         else:
             self._out.say(text)
 
     def warn(self, text: str) -> None:
         """Tell one line that the user should not miss."""
-        if self._open:
-            self._bars.console.print(f"warning: {text}", style="yellow", markup=False, highlight=False)
+        if self._shown:
+            self._print(f"warning: {text}", "yellow")
         else:
             self._out.warn(text)
 
+    def _print(self, text: str, style: str | None = None) -> None:
+        """Print above the bars; the terminal breaks what is too long, so that a command is copied as one line."""
+        self._live.console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+
     @contextmanager
-    def track(self, what: str, total: int) -> Iterator[_BarTracker]:
+    def track(self, what: str, total: int, unit: str = "") -> Iterator[_BarTracker]:
         """Show a bar while the block runs."""
-        if self._open == 0:
-            self._bars.start()
-        self._open += 1
-        task = self._bars.add_task(what, total=total or None, note="", rate="", count=count_text(0, total))
+        tracker = _BarTracker(Timing(what, total, unit))
+        self._shown.append(tracker)
+        if len(self._shown) == 1:
+            self._live.start(refresh=True)
         try:
-            yield _BarTracker(self._bars, task, total)
+            yield tracker
         finally:
-            self._bars.remove_task(task)
-            self._open -= 1
-            if self._open == 0:
-                self._bars.stop()
+            self._shown.remove(tracker)
+            if not self._shown:
+                self._live.stop()

@@ -11,7 +11,7 @@ from muse_core.errors import MEASURING_MEMORY, TRAINING_MEMORY, ExitCode, MuseEr
 from muse_core.registry import find, import_path
 from muse_core.settings import Origins, resolve
 from muse_core.settings.measuring import ProbeSettings
-from muse_core.settings.presets import RECIPES, SIZES, STAGES, preset
+from muse_core.settings.presets import preset_for
 from muse_core.settings.train import TrainSettings
 from muse_core.suggestions import choices
 
@@ -63,7 +63,7 @@ def resolve_as(
     file: Path | None,
 ) -> tuple[S, Origins]:
     """Resolve settings, with the preset of `train`, and pass on warnings about variables."""
-    chosen = train_preset if model is TrainSettings else None
+    chosen = preset_for if model is TrainSettings else None
     settings, origins = resolve(model, command=command, flags=flags, sets=sets or (), file=file, preset=chosen)
     out.memory_hint = memory_hint(settings)
     for warning in origins.warnings:
@@ -87,15 +87,3 @@ def memory_hint(settings: BaseModel) -> str:
     if "size_px" not in names:
         return "a smaller --batch-size" if batch != 1 else "fewer images: --limit"
     return MEASURING_MEMORY if batch != 1 else "a smaller --size-px"
-
-
-def train_preset(partial: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Pick the recipe of the size and stage that the other layers ask for."""
-    run = partial.get("run")
-    run = run if isinstance(run, Mapping) else {}  # what it is instead is refused with all else
-    defaults = TrainSettings().run
-    size, stage = run.get("size", defaults.size), run.get("stage", defaults.stage)
-    recipe = run.get("recipe", defaults.recipe)
-    # A size, stage or recipe that does not exist is refused, with its origin, when the settings are checked.
-    known = size in list(SIZES) and stage in list(STAGES) and recipe in list(RECIPES)  # not hashed: it may be a list
-    return preset(size, stage, recipe) if known else {}

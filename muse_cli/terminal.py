@@ -3,7 +3,9 @@
 import codecs
 import json
 import os
+import re
 import sys
+import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, TextIO, cast
@@ -73,6 +75,31 @@ def _set(name: str, value: str | None) -> None:
 def is_live() -> bool:
     """Return whether stderr is a terminal on which lines can be drawn anew."""
     return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+
+
+_ROW = re.compile(r"[a-z][a-z ]{7} (?=\S)")
+LABEL = 9
+
+
+def fitted(text: str, width: int) -> str:
+    """Break a row of a plan, a label of nine columns and a text, between words where it is too wide for a terminal.
+
+    Other lines stay: what breaks them is the terminal, so that a command in them is copied as one line.
+    """
+    if len(text) <= width or not _ROW.match(text) or width < 2 * LABEL:
+        return text
+    lines = textwrap.wrap(text[LABEL:], width - LABEL, break_long_words=False, break_on_hyphens=False)
+    return text[:LABEL] + f"\n{' ' * LABEL}".join(lines)
+
+
+def width() -> int:
+    """Return the columns of the terminal that stderr is; those of $COLUMNS where it is set."""
+    if _is_width(os.environ.get("COLUMNS", "")):
+        return int(os.environ["COLUMNS"])
+    try:
+        return os.get_terminal_size(sys.stderr.fileno()).columns or 80
+    except (OSError, ValueError):
+        return 80
 
 
 def colored(text: str, color: str) -> str:

@@ -28,7 +28,7 @@ from muse_core.ownership import refuse_taken
 from muse_core.progress import Progress, Silent
 from muse_core.registry import discover
 from muse_core.settings.layers import resolve
-from muse_core.settings.presets import preset
+from muse_core.settings.presets import preset_for
 from muse_core.settings.train import TrainSettings
 from muse_core.suggestions import choices
 from muse_core.training.start import RunSummary, train as train_stage
@@ -61,7 +61,8 @@ def train(
     Args:
         stage: 1 topology, 2 semantics, 3 synergy.
         size: tiny, 1b or 3b.
-        data: shards, or "demo"; default: the preset's.
+        data: shards, or "demo"; default: the preset's. Beside data of your own nothing is held out unless `overrides`
+            name it as "data.val".
         out: run folder; default: a new one.
         overrides: any other setting by its dotted key, as in {"training.steps": 20}.
         progress: who is told.
@@ -70,8 +71,7 @@ def train(
         MuseError: a setting is wrong (exit code 3), something is missing (4), or training had to stop (7).
     """
     flags = {"run.stage": stage, "run.size": size, "data.train": data, "run.out": out, **(overrides or {})}
-    recipe = str(flags.get("run.recipe", "muse"))
-    settings, origins = resolve(TrainSettings, command="train", flags=flags, preset=preset(size, stage, recipe))
+    settings, origins = resolve(TrainSettings, command="train", flags=flags, preset=preset_for)
     return train_stage(settings, origins, progress)
 
 

@@ -87,12 +87,19 @@ def environment() -> dict[str, Any]:
     """Describe this machine and this command for a run's environment.json; credentials are blanked."""
     return {
         "versions": versions(),
+        **hardware(),
+        "git": git_state(Path(__file__).parent),
+        "command": without_secrets(shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])),
+    }
+
+
+def hardware() -> dict[str, Any]:
+    """Describe what computes here, as far as it decides how fast."""
+    return {
         "platform": platform.platform(),
         "cores": cores(),
         "memory": memory(),
         "devices": [asdict(device) for device in devices()],
-        "git": git_state(Path(__file__).parent),
-        "command": without_secrets(shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])),
     }
 
 

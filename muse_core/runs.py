@@ -160,6 +160,9 @@ class RunFolder:
 
     def _write_status(self, status: Status) -> None:
         write_json(self.path / "status.json", asdict(replace(status, updated=_now())))
+        if status.state != "running":
+            why = f": {status.error}" if status.error else ""
+            RunFolder.log(self, f"{status.state} at step {status.step}{why}")
 
     def log(self, text: str, rank: int = 0) -> None:
         """Append a line to log.txt, or log-N.txt for the other processes."""

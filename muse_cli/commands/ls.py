@@ -91,16 +91,15 @@ def stages() -> list[Row]:
 
 def presets() -> list[Row]:
     """List the recipe of each size and stage."""
-    from muse_cli.settings import train_preset
     from muse_core.settings import resolve
-    from muse_core.settings.presets import SIZES, STAGES
+    from muse_core.settings.presets import SIZES, STAGES, preset_for
     from muse_core.settings.train import TrainSettings
 
     rows: list[Row] = []
     for size in SIZES:
         for stage in STAGES:
             flags = {"run.size": size, "run.stage": stage}
-            settings, _ = resolve(TrainSettings, command="train", flags=flags, preset=train_preset, environ={})
+            settings, _ = resolve(TrainSettings, command="train", flags=flags, preset=preset_for, environ={})
             rows.append(
                 {
                     "size": size,

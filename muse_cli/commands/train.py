@@ -205,18 +205,22 @@ def run_stages(asked: list[Request], sets: list[str] | None, config: Path | None
         try:
             done.append(start(settings, origins))
         except KeyboardInterrupt as error:
-            error.hint = resume_hint(settings)  # type: ignore[attr-defined]
+            tell_what_is_saved(error)
             raise
     out.result(done[0] if len(done) == 1 else {"command": "train", "runs": done}, "\n".join(d["folder"] for d in done))
 
 
-def resume_hint(settings: "TrainSettings") -> str | None:
-    """Return the command that goes on with the run that was just stopped."""
-    from muse_core.run_search import list_runs
-    from muse_core.runs import is_run, runs_dir
+def tell_what_is_saved(error: KeyboardInterrupt) -> None:
+    """Let the end of a command say which step of its run is saved, as far as there is a run, and how to go on."""
+    from muse_core.run_checkpoints import step_of
+    from muse_core.runs import RunFolder
 
-    made = [Path(settings.run.out)] if settings.run.out else [run.path for run in list_runs(runs_dir())[:1]]
-    return next((f"muse train --resume {folder}" for folder in made if is_run(folder)), None)
+    folder: Path | None = getattr(error, "run", None)
+    if folder is None:
+        return
+    last = RunFolder(folder).last_checkpoint()
+    saved = f"step {step_of(last)} of {folder} is saved" if last else f"no step of {folder} was saved yet"
+    vars(error).update(saved=saved, hint=f"muse train --resume {folder}")
 
 
 def show_plans(asked: list[Request], sets: list[str] | None, config: Path | None) -> None:
@@ -289,6 +293,6 @@ def go_on(where: str, flags: Mapping[str, Any], sets: list[str], config: Path | 
     try:
         summary = resume(run, settings)
     except KeyboardInterrupt as error:
-        error.hint = f"muse train --resume {run.path}"  # type: ignore[attr-defined]
+        tell_what_is_saved(error)
         raise
     out.result(summary, summary["folder"])

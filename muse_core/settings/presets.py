@@ -64,6 +64,26 @@ def preset(size: str, stage: int, recipe: str = "muse") -> Preset:
     return {name: {**values, **changes.get(name, {})} for name, values in sections.items()}
 
 
+def preset_for(asked: Mapping[str, Any]) -> Preset:
+    """Return the preset of what the other layers ask for so far, as sections; what does not exist has none.
+
+    The demo's held-out scenes belong to the demo's training scenes: beside other data nothing is held out unless asked.
+    """
+    run, data = (asked[name] if isinstance(asked.get(name), Mapping) else {} for name in ("run", "data"))
+    size, stage, recipe = run.get("size", "1b"), run.get("stage", 1), run.get("recipe", "muse")
+    # What does not exist is refused, with its origin, when the settings are checked. Not hashed: it may be a list.
+    if size not in list(SIZES) or stage not in list(STAGES) or recipe not in list(RECIPES):
+        return {}
+    sections = dict(preset(size, stage, recipe))
+    if data.get("train") not in (None, sections["data"].get("train")) and not _is_demo(data["train"]):
+        sections["data"] = {name: value for name, value in sections["data"].items() if name != "val"}
+    return sections
+
+
+def _is_demo(where: object) -> bool:
+    return isinstance(where, str) and where.partition(":")[0] == "demo"
+
+
 def _as_it_is(sections: Preset, stage: int) -> Preset:
     return {}
 

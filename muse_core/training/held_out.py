@@ -71,10 +71,9 @@ class HeldOut:
         return f"held out {scores_text(self.measured[step])} at step {step}"
 
     def best_text(self, step: int) -> str:
-        """Say why the checkpoint of a step is the best one."""
+        """Say which of the checkpoints is the best one, and by what."""
         score = self._of(step)
-        said = "" if score is None else f": {scores_text({self.decides.name: score})}, {self.decides} measured"
-        return f"best     step {step}{said}"
+        return f"best     step {step}" + ("" if score is None else f": {scores_text({self.decides.name: score})}")
 
 
 UNITS = {"psnr": "dB", "topology": "nats"}

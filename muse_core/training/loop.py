@@ -12,8 +12,8 @@ def train(run: Run) -> int:
         KeyboardInterrupt: Ctrl-C or SIGTERM; a checkpoint of the last whole step was written first.
     """
     done = run.first_step
-    title = f"stage {run.identity.stage}"
-    with stop_requests() as stop, run.progress.track(title, run.pace.steps) as tracker:
+    title = f"stage {run.identity.stage} step"
+    with stop_requests() as stop, run.progress.track(title, run.pace.steps, "steps") as tracker:
         tracker.advance(done)
         for step in range(run.first_step, run.pace.steps):
             run.set_rate(step)

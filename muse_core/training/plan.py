@@ -15,6 +15,7 @@ from muse_core.model.weights.parts import missing_parts
 from muse_core.run_search import newest_finished
 from muse_core.settings.presets import STAGES as TITLES
 from muse_core.settings.train import TrainSettings
+from muse_core.training.expected import expected_line
 from muse_core.training.judging import TINY_PERCEPTUAL, active_losses
 from muse_core.training.lanes import lane_lines, lane_plan, with_lanes
 from muse_core.training.planned_cost import cost_lines, cost_of, parts_line
@@ -146,6 +147,7 @@ def _lines(
         f"held out {_held_out(settings)}",
         f"starts   {_start(settings, init)}",
         f"steps    {training.steps}, peak rate {settings.optim.lr:g} after {warmup_of(settings)} warm-up steps",
+        expected_line(settings, world),
     ]
 
 

@@ -20,6 +20,7 @@ from muse_core.model.checkpoint import CheckpointState, read_state, read_unchang
 from muse_core.model.network import MuseNetwork
 from muse_core.model.numbers import full
 from muse_core.progress import Progress, Tracker
+from muse_core.run_checkpoints import BEST, pointed_at, step_name
 from muse_core.runs import RunFolder
 from muse_core.training.adversary import Adversary
 from muse_core.training.average import Average
@@ -185,7 +186,8 @@ class Run:
         if self.negatives is not None:
             record["negatives"] = float(self.negatives)
         self.record(done, record)
-        tracker.advance(0, note="  ".join([*(f"{name} {loss:.3f}" for name, loss in losses.items()), speed.said()]))
+        said = [*(f"{name} {loss:.3f}" for name, loss in losses.items()), speed.said(), self.held_out.text()]
+        tracker.advance(0, note="  ".join(filter(None, said)))
 
     def record(self, done: int, numbers: Mapping[str, float]) -> None:
         """Append numbers of a step to metrics.jsonl and to TensorBoard."""
@@ -204,6 +206,7 @@ class Run:
             scores = self.validation.measure(self.network, self.objective)
         self.record(done, {f"{PREFIX}{name}": score for name, score in scores.items()})
         self.held_out.add(done, scores)
+        self.progress.say(self.held_out.text())
 
     def sample(self, done: int) -> None:
         """Draw held-out images, their reconstructions and attention with the averaged weights."""
@@ -255,6 +258,9 @@ class Run:
             write_tensors(tensors, folder / "training.safetensors")
             save_network(folder, self.network, self.average.shadow, state)
         self.folder.update(step=done)
+        self.folder.log(f"saved    step {done}")
+        if pointed_at(self.folder.path, BEST) == folder.with_name(step_name(done)):
+            self.progress.say(self.held_out.best_text(done))
 
     def restore(self, folder: Path) -> None:
         """Continue exactly from a checkpoint of this run; the network holds its current weights already."""

@@ -29,9 +29,9 @@ class Rates:
         }
 
     def said(self) -> str:
-        """Say which of the two is the limit."""
+        """Say how fast it went, and which of the two is the limit."""
         limit = "data" if self.data < self.steps else "steps"
-        return f"images/s: data {self.data:.0f}, steps {self.steps:.0f}, limit {limit}"
+        return f"{self.images:.3g} images/s: data {self.data:.3g}, steps {self.steps:.3g}, limit {limit}"
 
 
 class Speed:

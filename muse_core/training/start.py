@@ -1,5 +1,6 @@
 """Begin, resume and finish runs."""
 
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -14,15 +15,17 @@ from accelerate.utils import DistributedDataParallelKwargs
 from muse_core.data.loader import is_death_of_reader
 from muse_core.errors import ExitCode, MuseError, explained, lack_of_memory
 from muse_core.files import undo_aside
-from muse_core.progress import Logged, Progress, Silent
+from muse_core.progress import Logged, Progress, Silent, time_text
+from muse_core.run_checkpoints import BEST, pointed_at
 from muse_core.run_search import note_place
 from muse_core.runs import FollowerFolder, RunFolder, new_path, refuse_in_the_way
 from muse_core.settings.train import TrainSettings
+from muse_core.training.held_out import PREFIX, scores_text
 from muse_core.training.identity import FILE as IDENTITY, go_on, identify, refuse_absent, with_absolute_paths
 from muse_core.training.loop import train as train_loop
 from muse_core.training.plan import Plan, make_plan
 from muse_core.training.setup import build_run
-from muse_core.training.way_on import refuse_finished
+from muse_core.training.way_on import next_commands, refuse_finished
 
 
 @dataclass(frozen=True)
@@ -34,10 +37,25 @@ class RunSummary:
     size: str
     steps: int
     validation: Mapping[str, float]
+    seconds: float = 0.0
+    best: str | None = None
+    next: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON-able document."""
         return {"command": "train", **asdict(self), "folder": str(self.folder)}
+
+    def lines(self, done_before: int) -> list[str]:
+        """Say what was done, how good it is, and what to type next."""
+        took = f"{self.steps - done_before} steps in {time_text(self.seconds)}"
+        finite = {name.removeprefix(PREFIX): value for name, value in self.validation.items() if value is not None}
+        scores = scores_text(finite)
+        return [
+            f"finished stage {self.stage}, size {self.size}: {took}",
+            *([f"held out {scores} at step {self.steps}"] if scores else []),
+            *([f"best     {self.best}"] if self.best else []),
+            *(f"next: {command}" for command in self.next),
+        ]
 
 
 def train(settings: TrainSettings, origins: Mapping[str, str], progress: Progress | None = None) -> RunSummary:
@@ -80,6 +98,8 @@ def created(settings: TrainSettings, origins: Mapping[str, str], plan: Plan) -> 
             steps=settings.training.steps,
         )
         note_place(path)
+        for line in plan.lines:
+            folder.log(line)
         yield folder
 
 
@@ -112,6 +132,7 @@ def resume(folder: RunFolder, progress: Progress | None = None) -> RunSummary:
     settings = TrainSettings.model_validate(folder.settings())
     refuse_finished(folder)
     with folder.held():
+        progress = logged(folder, progress)
         _tidy(folder, progress)
         last = folder.last_checkpoint()
         refuse_absent(folder, settings)
@@ -140,15 +161,23 @@ def _from_itself(settings: TrainSettings) -> TrainSettings:
     return settings.model_copy(update={"run": settings.run.model_copy(update={"init": "none"})})
 
 
+def logged(folder: RunFolder, progress: Progress) -> Logged:
+    """Keep what is said in log.txt; of several processes the first one keeps progress."""
+    if isinstance(progress, Logged):
+        return progress
+    return Logged(progress, folder.log, notes=not isinstance(folder, FollowerFolder))
+
+
 def _train(settings: TrainSettings, folder: RunFolder, progress: Progress, init: Path | None) -> RunSummary:
-    logged = Logged(progress, folder.log)
+    started, progress = time.monotonic(), logged(folder, progress)
     try:
         if settings.training.threads:
             torch.set_num_threads(settings.training.threads)
-        run = build_run(settings, folder, logged, new_accelerator(settings), init)
+        run = build_run(settings, folder, progress, new_accelerator(settings), init)
         with closing(run.batches):  # ends the reader processes, which an error's traceback would keep
             done = train_loop(run)
     except KeyboardInterrupt as error:
+        error.run = folder.path  # type: ignore[attr-defined]
         with suppress(OSError):
             folder.interrupt(error)
         raise
@@ -159,10 +188,24 @@ def _train(settings: TrainSettings, folder: RunFolder, progress: Progress, init:
         if told is error:
             raise
         raise told from error
-    measured = [record for record in folder.metrics() if any(key.startswith("val/") for key in record)]
-    validation = {key: value for key, value in (measured[-1] if measured else {}).items() if key.startswith("val/")}
+    measured = [record for record in folder.metrics() if any(key.startswith(PREFIX) for key in record)]
+    validation = {key: value for key, value in (measured[-1] if measured else {}).items() if key.startswith(PREFIX)}
     folder.finish(done, **validation)
-    return RunSummary(folder.path, settings.run.stage, settings.run.size, done, validation)
+    seconds, best = time.monotonic() - started, pointed_at(folder.path, BEST)
+    summary = RunSummary(
+        folder.path,
+        settings.run.stage,
+        settings.run.size,
+        done,
+        validation,
+        seconds,
+        str(best) if best else None,
+        tuple(next_commands(settings, folder.path)),
+    )
+    if progress.notes:
+        for line in summary.lines(run.first_step):
+            progress.say(line)
+    return summary
 
 
 def _with_way_on(error: Exception, folder: Path) -> Exception:

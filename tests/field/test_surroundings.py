@@ -376,7 +376,7 @@ def test_h4_a_bar_is_drawn_only_of_what_is_known(total: int, expected: str) -> N
     with bars.track("read", total) as tracker:
         tracker.advance(5)
         tracker.advance(5)
-        Console(file=drawn, width=100).print(bars._bars.make_tasks_table(bars._bars.tasks))
+        Console(file=drawn, width=100).print(bars.drawn())
     line = drawn.getvalue()
     assert f"{expected} " in line.rstrip() + "  "
     assert ("━" in line) == (total >= 10)

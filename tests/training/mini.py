@@ -116,7 +116,7 @@ class StopAt:
         self.said.append(text)
 
     @contextmanager
-    def track(self, what: str, total: int) -> Iterator["StopAt"]:
+    def track(self, what: str, total: int, unit: str = "") -> Iterator["StopAt"]:
         yield self
 
     def advance(self, amount: int = 1, note: str = "") -> None:
