@@ -93,6 +93,12 @@ def environment() -> dict[str, Any]:
     }
 
 
+def support(system: str | None = None) -> str:
+    """Say how far muse is known to work on a system, this one unless named as `platform.system` does."""
+    known = {"Linux": "tested", "Darwin": "expected to work, not tested"}
+    return known.get(system or platform.system(), "not supported")
+
+
 def hardware() -> dict[str, Any]:
     """Describe what computes here, as far as it decides how fast."""
     return {

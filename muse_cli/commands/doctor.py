@@ -30,9 +30,9 @@ def doctor(
     size: Annotated[str, typer.Option("--size", help="Look for everything this size needs.")] = "tiny",
 ) -> None:
     """Say what this machine can do, and what is missing for a size; exit 8 if something is."""
-    from muse_core.machine import environment
+    from muse_core.machine import environment, support
 
-    machine = environment()
+    machine = {**environment(), "support": support()}
     findings = [*weights(size), *writing(), *optional_packages()]
     problems = [finding for finding in findings if finding.problem]
     lines = [version_table(machine), "", table([(f.what, f.found) for f in findings])]
@@ -52,7 +52,7 @@ def version_table(machine: dict[str, Any]) -> str:
     """Lay out versions and devices."""
     versions = [(name, version or "not installed") for name, version in machine["versions"].items()]
     devices = [(d["name"], f"{d['description']}, {size_text(d['memory'])}") for d in machine["devices"]]
-    return table([*versions, ("system", machine["platform"]), *devices])
+    return table([*versions, ("system", f"{machine['platform']} ({machine['support']})"), *devices])
 
 
 def weights(size: str) -> list[Finding]:

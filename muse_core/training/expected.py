@@ -9,7 +9,8 @@ from muse_core.errors import MuseError
 from muse_core.files import read_json
 from muse_core.machine import hardware
 from muse_core.progress import time_text
-from muse_core.runs import RunFolder, list_runs
+from muse_core.run_search import list_runs
+from muse_core.runs import RunFolder
 from muse_core.settings.train import TrainSettings
 
 _SAME = (

@@ -127,3 +127,15 @@ def test_without_a_name_the_newest_finished_run_is_used_and_else_the_shipped_one
     assert chosen_or_newest(None) == "runs/mine"
     assert "using runs/mine, the newest finished run" in capsys.readouterr().err
     assert chosen_or_newest("other") == "other"
+
+
+@pytest.mark.parametrize(
+    ("system", "said"),
+    [("Linux", "tested"), ("Darwin", "expected to work, not tested"), ("Windows", "not supported")],
+)
+def test_doctor_says_how_far_a_system_is_supported(
+    muse: Muse, monkeypatch: pytest.MonkeyPatch, system: str, said: str
+) -> None:
+    monkeypatch.setattr("platform.system", lambda: system)
+    assert f" ({said})\n" in muse("doctor").out
+    assert muse("doctor", "--json").json["support"] == said
