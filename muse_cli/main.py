@@ -103,8 +103,14 @@ def describe(error: BaseException) -> tuple[str, str | None, int]:
     known = explained(error, out.memory_hint)
     if known is not None:
         return known.what, known.hint, known.exit_code
-    what = f"this is a bug, in muse or in a plugin: {type(error).__name__}: {error}"
-    return what, f"{DEBUG}=1 shows where", ExitCode.BUG
+    from muse_core.plugin_errors import culprit
+
+    found = culprit(error)
+    if found is not None:
+        plugin, line = found
+        what = f"{plugin.package} {plugin.version} failed in {line}: {type(error).__name__}: {error}"
+        return what, f"{DEBUG}=1 shows the traceback, for the makers of {plugin.package}", ExitCode.PLUGIN
+    return f"this is a bug in muse: {type(error).__name__}: {error}", f"{DEBUG}=1 shows where", ExitCode.BUG
 
 
 def usage_words(message: str) -> str:

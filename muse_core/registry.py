@@ -87,7 +87,7 @@ class Plugin:
         try:
             return import_path(path)
         except (Exception, SystemExit) as error:
-            raise broken(self, _sentence(error)) from error
+            raise broken(self, _sentence(error, path)) from error
 
 
 def broken(plugin: Plugin, why: str) -> MuseError:
@@ -203,7 +203,7 @@ def _load(entry: EntryPoint) -> Plugin:
         declaration = entry.load()
         error = _unusable(declaration, entry.value)
     except (Exception, SystemExit) as caught:  # a plugin that exits while it is imported must not end us
-        error, trace = _sentence(caught), traceback.format_exc()
+        error, trace = _sentence(caught, entry.value), traceback.format_exc()
     return Plugin(
         name=entry.name,
         group=entry.group,
@@ -227,9 +227,20 @@ def _unusable(declaration: object, value: str) -> str | None:
     return None
 
 
-def _sentence(error: BaseException) -> str:
+def line_of(error: BaseException, package: str) -> str | None:
+    """Return "FILE:LINE" of the innermost line of a package that was running when an error was raised."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{error.filename}:{error.lineno}"
+    frames = traceback.walk_tb(error.__traceback__)
+    names = [(str(frame.f_globals.get("__name__", "")), frame.f_code.co_filename, line) for frame, line in frames]
+    own = [f"{file}:{line}" for name, file, line in names if name.partition(".")[0] == package]
+    return own[-1] if own else None
+
+
+def _sentence(error: BaseException, path: str) -> str:
     lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+    line = line_of(error, path.partition(":")[0].partition(".")[0])
+    return (f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__) + (f" ({line})" if line else "")
 
 
 def _with_shadows(plugin: Plugin, losers: list[str]) -> Plugin:

@@ -37,6 +37,7 @@ ARROWS = {
     "run_files": {"files", "marks", "ownership"},
     "run_checkpoints": {"errors", "files", "run_files"},
     "rules": set(),
+    "plugin_errors": {"registry"},
     "suggestions": set(),
     "registry": {"errors", "suggestions"},
     "machine": {"errors", "muse_core", "suggestions"},

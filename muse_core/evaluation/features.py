@@ -5,7 +5,7 @@ Letters: n samples, B images, D feature width.
 
 import hashlib
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -55,6 +55,7 @@ class ProbeData:
     """Data as a probe sees it through a tokenizer.
 
     cache: folder where features are kept, or None. team: who shares the reading of features; `data` itself is whole.
+    seen: of how many samples features were asked for, and the counts of each time.
     """
 
     tokenizer: object
@@ -62,6 +63,7 @@ class ProbeData:
     cache: Path | None = None
     progress: Progress = Silent()
     team: Team = ALONE
+    seen: list[tuple[int, Counts]] = field(default_factory=list, compare=False, repr=False)
 
     @property
     def classes(self) -> tuple[str, ...] | None:
@@ -98,6 +100,7 @@ class ProbeData:
         if not len(found):
             raise unlabelled(self.data.name, found.counts["seen"])
         refuse_beyond(self.data.source, int(found.labels.max()), vocabulary_of(self.data.source).classes)
+        self.seen.append((len(found), found.counts))
         return found
 
     def _keep(self, found: FeatureSet, path: Path) -> None:

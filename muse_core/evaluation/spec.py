@@ -1,7 +1,7 @@
 """How a probe or a metric announces itself, and what it is given: cheap to import, for plugins and for our own alike.
 
-A probe is a function `measure(context: ProbeContext, settings) -> Scores`. A metric is a function
-`make(context: MetricContext) -> Metric` whose result sees every pair of original and reconstruction once.
+A probe is a function `measure(context: ProbeContext, settings)` that returns numbers by name, or Scores. A metric is a
+function `make(context: MetricContext) -> Metric` whose result sees every pair of original and reconstruction once.
 """
 
 from __future__ import annotations

@@ -46,7 +46,7 @@ ENDINGS = [
     (
         ValueError("oh"),
         1,
-        "this is a bug, in muse or in a plugin: ValueError: oh",
+        "this is a bug in muse: ValueError: oh",
         "MUSE_DEBUG=1 shows where",
     ),
 ]

@@ -174,9 +174,9 @@ ENDINGS = [
     (OSError(errno.EBADF, "Bad file descriptor", 7), 4, "a file could not be read or written: Bad file descriptor"),
     (KeyboardInterrupt(), 130, "interrupted"),
     (Terminated(), 143, "terminated"),
-    (RecursionError("maximum recursion depth exceeded"), 1, "this is a bug, in muse or in a plugin: RecursionError"),
-    (Odd("odd"), 1, "this is a bug, in muse or in a plugin: Odd: odd"),
-    (UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid"), 1, "this is a bug, in muse or in a plugin: Unicode"),
+    (RecursionError("maximum recursion depth exceeded"), 1, "this is a bug in muse: RecursionError"),
+    (Odd("odd"), 1, "this is a bug in muse: Odd: odd"),
+    (UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid"), 1, "this is a bug in muse: Unicode"),
 ]
 
 

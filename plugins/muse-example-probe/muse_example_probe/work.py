@@ -5,7 +5,6 @@ from typing import Literal
 import torch
 from pydantic import Field
 
-from muse_core.evaluation.protocol import Protocol, Scores
 from muse_core.evaluation.spec import ProbeContext
 from muse_core.settings import Section
 
@@ -16,19 +15,13 @@ class Settings(Section):
     features: Literal["pooled", "patch"] = Field("pooled", description="the tokenizer's pooled feature, or patch mean")
 
 
-def measure(context: ProbeContext, settings: Settings) -> Scores:
+def measure(context: ProbeContext, settings: Settings) -> dict[str, float]:
     """Return (sum of variances)^2 / (sum of squared variances) over the principal directions.
 
     It is D where all D directions vary alike and 1 where only one does.
     """
-    found = context.validation.features(settings.features)  # features (n, D), labels (n,)
+    found = context.validation.features(settings.features)  # .features (n, D), .labels (n,)
     centred = found.features.double() - found.features.double().mean(0)
     variances = torch.linalg.svdvals(centred) ** 2
     used = float(variances.sum() ** 2 / (variances**2).sum())
-    return Scores(
-        command="probe dimensions",
-        tokenizer=context.tokenizer.info.name,  # type: ignore[attr-defined]
-        metrics={"dimensions": used, "share": used / centred.shape[1]},
-        protocol=Protocol({**context.validation.data.describe(), "images": len(found), "features": settings.features}),
-        counts=found.counts,
-    )
+    return {"dimensions": used, "share": used / centred.shape[1]}
