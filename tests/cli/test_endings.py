@@ -141,10 +141,13 @@ def test_being_told_to_stop_lets_the_work_save_and_has_its_own_code(
 
 
 BUGGY = """
+import json
+import muse_cli.commands.ls as ls
 from muse_cli.spec import CommandSpec
 BUG = CommandSpec("Fail.", "buggy:fail")
 def fail() -> None:
     raise ZeroDivisionError("by zero")
+ls.LISTINGS[ls.Kind.PRESETS] = json.loads  # a bug that is not in a line of this package
 """
 
 
@@ -152,11 +155,12 @@ def fail() -> None:
     ("arguments", "code"),
     [
         ("ls stages", 0),
-        ("bug", 1),
+        ("ls presets", 1),
         ("ls --bogus", 2),
         ("config show train --set optim.lr=-1", 3),
         ("config show train --config nowhere.yaml", 4),
         ("gone", 5),
+        ("bug", 5),
         ("infer photo.png --devices 77", 6),
         ("config check bad.yaml", 8),
     ],

@@ -167,7 +167,7 @@ def test_two_samples_can_be_split_and_one_cannot() -> None:
 def test_it_runs_by_its_declaration_and_refuses_wrong_options() -> None:
     here = context(bright_classes(40, 2), bright_classes(20, 2, start=500))
     assert run_probe("linear", LINEAR, here, {"epochs": 5}).command == "probe linear"
-    with pytest.raises(MuseError, match="epoch: Extra inputs") as caught:
+    with pytest.raises(MuseError, match="epoch: is not known") as caught:
         run_probe("linear", LINEAR, here, {"epoch": 5})
     assert caught.value.exit_code == ExitCode.SETTINGS
     with pytest.raises(MuseError, match="learns from training data"):
