@@ -96,7 +96,7 @@ def _scene(scene: Scene, start: tuple[float, float], longest_grid: int) -> dict[
         "image": picture_url(reduce(scene.pixels, LONGEST_IMAGE)),
         "width": width,
         "height": height,
-        "start": [(start[0] + 0.5) / width, (start[1] + 0.5) / height],
+        "start": [(int(start[0]) + 0.5) / width, (int(start[1]) + 0.5) / height],
         "maps": [
             _map(each, scene, None if each is scene.teacher else scene.teacher, longest_grid) for each in scene.drawn
         ],

@@ -69,7 +69,8 @@ class AttentionMap:
     def patch_at(self, x: float, y: float, image: tuple[int, int]) -> int:
         """The number of the patch that covers pixel (x, y) of an image of (H, W) pixels."""
         high, wide = self.span or image
-        row, column = int(y * self.grid[0] / high), int(x * self.grid[1] / wide)
+        middle_y, middle_x = int(y) + 0.5, int(x) + 0.5  # of the pixel: patches need not end where pixels do
+        row, column = int(middle_y * self.grid[0] / high), int(middle_x * self.grid[1] / wide)
         return min(row, self.grid[0] - 1) * self.grid[1] + min(column, self.grid[1] - 1)
 
 

@@ -4,6 +4,7 @@ import itertools
 import re
 import xml.etree.ElementTree as ElementTree
 from io import BytesIO
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from PIL import Image
 from muse_core.errors import MuseError
 from muse_core.marks import Mark, mark_in, with_mark
 from muse_core.viz.attention import AttentionMap, Scene, attention_figure, figure_bytes
+from muse_core.viz.explorer import explorer
 from muse_core.viz.lettering import DPI, balanced, shortened, text_width, wrapped
 from muse_core.viz.maps import heads_of, numbers, times_uniform, with_queries
 from muse_core.viz.panels import in_short
@@ -240,6 +242,24 @@ def test_the_photograph_is_drawn_at_its_own_resolution() -> None:
     svg = figure_bytes(figure, "svg").decode()
     assert 'width="1200"' in svg
     assert 'height="700"' in svg
+
+
+@pytest.mark.parametrize("query", [(310, 140), (310.9, 140.2), (0, 0), (450, 299)])
+def test_the_page_starts_with_the_numbers_of_the_figure_also_where_patches_end_within_pixels(
+    query: tuple[float, float],
+) -> None:
+    one = Scene(picture(300, 451), (AttentionMap("fine", peaked((32, 48), 1, 3), (32, 48)),), queries=(query,))
+    given: Any = explorer([one]).data["scenes"]
+    (data,) = given
+    (drawn,) = data["maps"]
+    rows, columns = drawn["queries"]
+    high, wide = drawn["span"]
+    at = int(data["start"][1] * rows / high) * columns + int(data["start"][0] * columns / wide)  # as explorer.js does
+    expected = numbers(one.maps[0], None, one.maps[0].patch_at(*query, one.size), one.size)
+    assert drawn["grid"] != drawn["queries"], "the map is averaged, its numbers are not"
+    assert drawn["entropy"][at] == pytest.approx(expected.entropy, abs=0.006)
+    assert drawn["peak"][at] == pytest.approx(expected.peak, abs=0.006)
+    assert drawn["reach"][at] == pytest.approx(100 * expected.of_diagonal, abs=0.006)
 
 
 def test_a_block_is_a_row_and_a_head_a_column() -> None:
