@@ -119,6 +119,12 @@ def write_document(runs: list[dict[str, Any]], plain: Mapping[str, Any] | None) 
         "",
         *table(runs, plain),
         "",
+        "In the folder of a demo, its last run is measured by `muse eval stage3 --data data/val`, `muse "
+        "zeroshot stage3 --data data/val`, `muse probe linear stage3 --data data/train --train-limit 4000 "
+        "--val-data data/val` and `muse probe topology stage3 --val-data data/val`. A linear probe scores "
+        "lower when it learns from fewer scenes: without `--data` and `--train-limit` it prints another "
+        "number.",
+        "",
         "Sharp losses: the adversarial and the perceptual term. The perceptual term compares features of the tiny "
         "encoder; it is not LPIPS, and FD (tiny CLIP) is not rFID.",
         "",
