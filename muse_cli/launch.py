@@ -9,15 +9,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from muse_cli.output import out
+from muse_core.devices import chosen_for
 from muse_core.errors import ExitCode, MuseError
-from muse_core.machine import choose_devices, cores
+from muse_core.machine import cores
 
 if TYPE_CHECKING:
+    from muse_core.devices import Devices
     from muse_core.runs import RunFolder
     from muse_core.settings.train import TrainSettings
 
@@ -50,9 +52,7 @@ def team_for(asked: str, size: str) -> Team:
     Raises:
         MuseError: this machine does not have them (exit code 6), or the words mean nothing (3).
     """
-    chosen = choose_devices(asked)
-    if asked == "auto" and size == "tiny":
-        chosen = chosen[:1]  # a network so small gains nothing from more than one device
+    chosen = chosen_for(asked, size)
     indices = [name.removeprefix("cuda:") for name in chosen if name.startswith("cuda:")]
     if len(chosen) == 1:
         return Team(1, {}, int(indices[0]) if indices else None)
@@ -119,12 +119,28 @@ def refuse_unfit(settings: "TrainSettings") -> None:
         raise MuseError(error.what, hint=hint, exit_code=error.exit_code) from None
 
 
+def devices_in(settings: "TrainSettings") -> "Devices":
+    """Return the devices of this machine that settings name; under a launcher, one for each of its processes.
+
+    Raises:
+        MuseError: as `team_for`.
+    """
+    from muse_cli import joining
+    from muse_core.devices import devices_here
+
+    rank, asked = joining.launched(), settings.training.devices
+    if rank is None:
+        return devices_here(asked, settings.run.size)
+    found = devices_here("cpu" if asked.startswith("cpu") else "auto", settings.run.size)  # `join` refuses the others
+    return replace(found, count=rank.count)
+
+
 def create(settings: "TrainSettings", origins: Mapping[str, str], team: Team) -> "RunFolder":
     """Plan, and make the folder that the workers find their settings in."""
     from muse_core.training.plan import make_plan
     from muse_core.training.start import created
 
-    plan = make_plan(settings, world=team.processes)
+    plan = make_plan(settings, devices=devices_in(settings))
     for line in plan.lines:
         out.say(line)
     plan.refuse_if_incomplete()

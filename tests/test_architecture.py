@@ -44,6 +44,7 @@ ARROWS = {
     "run_status": {"errors", "machine"},
     "remembered": {"files", "home", "run_files"},
     "run_search": {"errors", "remembered", "run_checkpoints", "run_files", "run_status", "runs"},
+    "devices": {"errors", "machine"},
     "runs": {
         "errors",
         "files",
@@ -66,7 +67,7 @@ ARROWS = {
     "losses": BASE | {"model"},
     "viz": BASE,
     "evaluation": BASE | {"losses", "model", "data"},
-    "training": BASE | {"evaluation", "losses", "model", "data", "settings", "viz"},
+    "training": BASE | {"devices", "evaluation", "losses", "model", "data", "settings", "viz"},
     "latents": BASE | {"data", "model"},
     "inspection": BASE | {"data", "model", "settings", "viz"},
     "api": BASE | {"inspection", "training", "evaluation", "losses", "model", "data", "settings", "pictures"},

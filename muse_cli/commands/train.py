@@ -1,6 +1,7 @@
 """`muse train`: one stage, all three, or going on with a run."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,8 +14,10 @@ from muse_cli.output import out
 from muse_core.errors import ExitCode, MuseError
 
 if TYPE_CHECKING:
+    from muse_core.devices import Devices
     from muse_core.settings import Origins
     from muse_core.settings.train import TrainSettings
+    from muse_core.training.plan import Plan
 
 PACE = "Pace and records"
 
@@ -78,6 +81,10 @@ Compile = Annotated[
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Print the plan and what is missing, and stop; exit 8 if anything is.")
 ]
+Assume = Annotated[
+    str | None,
+    typer.Option("--assume", metavar="NxSIZE", help="With --dry-run: plan for 8x80GB, or cpu:32GB, instead of here."),
+]
 
 
 class TrainCommand(TyperCommand):
@@ -115,6 +122,7 @@ def train(
     keep: Keep = None,
     compiled: Compile = None,
     dry_run: DryRun = False,
+    assume: Assume = None,
     config: ConfigFile = None,
     sets: Sets = None,
 ) -> None:
@@ -137,15 +145,29 @@ def train(
         "training.keep": keep,
         "training.compile": compiled,
     }
+    refuse_contradicting(assume, devices, dry_run)
     if resume is not None:
-        go_on(resume, {**flags, "run.stage": stage, "run.out": out_dir}, sets or [], config)
+        go_on(resume, {**flags, "run.stage": stage, "run.out": out_dir}, sets or [], config, dry_run, assume)
         return
     stages = stages_of(stage)
     asked = [Request(flags, number, out_dir, chained=len(stages) > 1) for number in stages]
     if dry_run:
-        show_plans(asked, sets, config)
+        show_plans(asked, sets, config, assume)
     else:
         run_stages(asked, sets, config)
+
+
+def refuse_contradicting(assume: str | None, devices: str | None, dry_run: bool) -> None:
+    """Refuse a machine that is assumed where something is to be done, or beside devices of this one.
+
+    Raises:
+        MuseError: with exit code 2.
+    """
+    if assume and not dry_run:
+        raise MuseError("--assume plans for another machine", hint="--dry-run with it", exit_code=ExitCode.USAGE)
+    if assume and devices:
+        what = "--assume and --devices both say what to plan for"
+        raise MuseError(what, hint="--assume 8x80GB alone", exit_code=ExitCode.USAGE)
 
 
 class Request:
@@ -192,14 +214,13 @@ def stages_of(text: str | None) -> list[int | None]:
 
 def run_stages(asked: list[Request], sets: list[str] | None, config: Path | None) -> None:
     """Train the stages, each from the result of the one before it."""
-    from muse_cli.launch import start
-    from muse_core.training.plan import missing_captions
+    from muse_cli.launch import devices_in, start
+    from muse_core.training.plan import make_plan
 
     done: list[dict[str, Any]] = []
-    for later in asked[1:]:  # a mistake in a later stage is told before the first one trains
-        missing = missing_captions(later.settings(sets, config)[0])
-        if missing:
-            raise MuseError(missing[0], hint="--data with captions, or --stage 1 alone")
+    for later in asked[1:]:  # what a later stage lacks is told before the first one trains
+        settings, _ = later.settings(sets, config, "none")
+        make_plan(settings, devices=devices_in(settings)).refuse_if_incomplete()
     for request in asked:
         settings, origins = request.settings(sets, config, done[-1]["folder"] if done else None)
         try:
@@ -223,48 +244,79 @@ def tell_what_is_saved(error: KeyboardInterrupt) -> None:
     vars(error).update(saved=saved, hint=f"muse train --resume {folder}")
 
 
-def show_plans(asked: list[Request], sets: list[str] | None, config: Path | None) -> None:
+def show_plans(asked: list[Request], sets: list[str] | None, config: Path | None, assume: str | None) -> None:
     """Print what would be done, and everything that is missing for it.
 
     Raises:
         MuseError: with exit code 8, when something is missing.
     """
-    from muse_cli.joining import launched
-    from muse_cli.launch import team_for
     from muse_core.training.plan import make_plan
+
+    plans = []
+    for number, request in enumerate(asked):
+        settings, _ = request.settings(sets, config, "none" if number else None)
+        plan = make_plan(settings, cost=True, devices=devices_for(settings, assume))
+        before = f"starts   from the result of stage {settings.run.stage - 1}"
+        lines = [before if number and line.startswith("starts ") else line for line in plan.lines]
+        plans.append(replace(plan, lines=lines))
+    tell(plans)
+
+
+def devices_for(settings: "TrainSettings", assume: str | None) -> "Devices":
+    """Return what a plan is for: the machine that is assumed, or the devices that the settings name, here or not.
+
+    Raises:
+        MuseError: the words mean nothing.
+    """
+    from muse_cli.joining import launched
+    from muse_cli.launch import devices_in
+    from muse_core.devices import assumed_devices, planned_devices
+
+    if assume:
+        return assumed_devices(assume)
+    if launched():
+        return devices_in(settings)
+    return planned_devices(settings.training.devices, settings.run.size)
+
+
+def tell(plans: "list[Plan]") -> None:
+    """Print plans, and end with everything that is missing.
+
+    Raises:
+        MuseError: with exit code 8, when something is missing.
+    """
+    from muse_cli.joining import launched
 
     rank = launched()
     if rank and rank.index:
         out.mute()
-    lines: list[str] = []
-    missing: list[str] = []
-    for number, request in enumerate(asked):
-        settings, _ = request.settings(sets, config, "none" if number else None)
-        world = rank.count if rank else team_for(settings.training.devices, settings.run.size).processes
-        plan = make_plan(settings, world=world, cost=True)
-        before = f"starts   from the result of stage {settings.run.stage - 1}"
-        lines += [before if number and line.startswith("starts ") else line for line in plan.lines]
-        missing += [entry for entry in plan.missing if entry not in missing]
+    lines = [line for plan in plans for line in plan.lines]
+    missing = list(dict.fromkeys(entry for plan in plans for entry in plan.missing))
     out.result({"command": "train", "plan": lines, "missing": missing}, "\n".join(lines))
     if missing:
         what = "this cannot start; missing:\n" + "\n".join(f"  - {entry}" for entry in missing)
         raise MuseError(what, hint="muse doctor", exit_code=ExitCode.PROBLEMS)
 
 
-def go_on(where: str, flags: Mapping[str, Any], sets: list[str], config: Path | None) -> None:
+def go_on(
+    where: str, flags: Mapping[str, Any], sets: list[str], config: Path | None, dry_run: bool, assume: str | None
+) -> None:
     """Resume a run; only what cannot change its result may be set anew, and the place of data that have moved.
+
+    dry_run: print how it would go on, and stop.
 
     Raises:
         MuseError: another setting was given (exit code 3), or there is no such run.
     """
     from muse_cli.joining import as_seen
-    from muse_cli.launch import refuse_unfit, resume
+    from muse_cli.launch import devices_in, refuse_unfit, resume
     from muse_cli.settings import memory_hint
     from muse_core.files import read_json
     from muse_core.run_search import unfinished
     from muse_core.settings import resolve as resolve_settings
     from muse_core.settings.train import TrainSettings
     from muse_core.training.identity import MAY_CHANGE, MAY_MOVE, refuse_absent, refuse_moved, with_absolute_paths
+    from muse_core.training.start import plan_to_resume
     from muse_core.training.way_on import refuse_finished
 
     run = as_seen(unfinished(where))
@@ -283,10 +335,16 @@ def go_on(where: str, flags: Mapping[str, Any], sets: list[str], config: Path | 
     )
     refuse_absent(run, settings)
     out.memory_hint = memory_hint(settings)
+    if dry_run:
+        if typed & set(MAY_MOVE):
+            refuse_moved(run, settings)
+        tell([plan_to_resume(run, settings, cost=True, devices=devices_for(settings, assume))])
+        return
     refuse_unfit(settings)
-    before = read_json(run.path / "origins.json")
     if typed & set(MAY_MOVE):  # of several processes each refuses for itself, as none has met the others yet
         refuse_moved(run, settings)
+    plan_to_resume(run, settings, devices=devices_in(settings)).refuse_if_incomplete()
+    before = read_json(run.path / "origins.json")
     with run.held():
         document = with_absolute_paths(settings.model_dump(mode="json"))
         run.write_settings(document, {**before, **{key: origins[key] for key in typed}})

@@ -19,6 +19,7 @@ from muse_core.model.numbers import full
 
 _VGG_TAPS = (3, 8, 15, 22, 29)  # relu1_2, 2_2, 3_3, 4_3, 5_3 in torchvision's vgg16().features
 VGG_LAYERS = _VGG_TAPS[-1] + 1
+VGG_WIDTHS = (64, 128, 256, 512, 512)  # channels of the taps
 _UNIT_FLOOR = 1e-10
 _SHIFT = (-0.030, -0.088, -0.188)
 _SCALE = (0.458, 0.448, 0.450)

@@ -13,8 +13,14 @@ from muse_core.training.objective import Judges
 
 def recompute(network: MuseNetwork) -> None:
     """Keep only what enters each layer of encoder and decoder, and compute the layer again in the backward pass."""
-    for layer in (*network.encoder.vision.encoder.layer, *_stages(network.decoder.decoder)):
+    for layer in layers_of(network):
         _recompute(layer)
+
+
+def layers_of(network: MuseNetwork) -> Iterator[nn.Module]:
+    """Yield the layers of encoder and decoder that can be computed a second time."""
+    yield from network.encoder.vision.encoder.layer
+    yield from _stages(network.decoder.decoder)
 
 
 def _stages(decoder: nn.Module) -> Iterator[nn.Module]:

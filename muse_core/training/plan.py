@@ -1,11 +1,12 @@
 """What a run is going to do, in words, and everything it still lacks."""
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from muse_core.data.census import Census, caption_census
 from muse_core.data.source import open_source
+from muse_core.devices import Devices, planned_devices
 from muse_core.errors import ExitCode, MuseError
 from muse_core.losses.perceptual import parse_perceptual
 from muse_core.model.build import plan_network
@@ -15,10 +16,12 @@ from muse_core.model.weights.parts import missing_parts
 from muse_core.run_search import newest_finished
 from muse_core.settings.presets import STAGES as TITLES
 from muse_core.settings.train import TrainSettings
+from muse_core.training.checks import problems
+from muse_core.training.cost import Cost
 from muse_core.training.expected import expected_line
 from muse_core.training.judging import TINY_PERCEPTUAL, active_losses
 from muse_core.training.lanes import lane_lines, lane_plan, with_lanes
-from muse_core.training.planned_cost import cost_lines, cost_of, parts_line
+from muse_core.training.planned_cost import Fit, compute_lines, parts_line
 from muse_core.training.setup import (
     decoded_share,
     division_of,
@@ -30,32 +33,43 @@ from muse_core.training.stages import STAGES, Division, part_of
 
 @dataclass(frozen=True)
 class Plan:
-    """lines: the plan in words; missing: what has to be there first, with remedies; init: where weights start.
-
-    settings: with the number of lanes that was chosen, for the run to keep.
-    """
+    """lines: the plan in words; missing: what has to be there first or stands in the way, with remedies; init: where
+    weights start; settings: with the number of lanes that was chosen, for the run to keep; refusals: those of `missing`
+    that are errors of their own; cost: what a step takes, where that was counted."""
 
     lines: list[str]
     missing: list[str]
     init: Path | None
     settings: TrainSettings
+    refusals: list[MuseError] = field(default_factory=list)
+    cost: Cost | None = None
 
     def refuse_if_incomplete(self) -> None:
         """Refuse to start while anything is missing, naming all of it at once.
 
         Raises:
-            MuseError: exit code 4.
+            MuseError: exit code 4, or that of the only error.
         """
+        if len(self.missing) == len(self.refusals) == 1:
+            raise self.refusals[0]
         if self.missing:
             what = "this run cannot start; missing:\n" + "\n".join(f"  - {line}" for line in self.missing)
             raise MuseError(what, hint="muse doctor, or --dry-run to see the plan", exit_code=ExitCode.FILE)
 
 
-def make_plan(settings: TrainSettings, world: int = 1, *, cost: bool = False) -> Plan:
+def make_plan(
+    settings: TrainSettings, world: int = 1, *, cost: bool = False, devices: Devices | None = None, new: bool = True
+) -> Plan:
     """Plan a run: the network is built on the meta device, the data are opened, nothing is trained.
 
-    cost: also count parameters, operations and memory, which takes a second or more.
+    Args:
+        settings: of the run.
+        world: its processes, where `devices` does not say.
+        cost: also tell parameters and operations.
+        devices: what it will compute on; its memory is compared with the need, which takes a second or more.
+        new: it is about to begin; False for one that goes on.
     """
+    world = devices.count if devices else world
     asked, settings = settings, with_lanes(settings, world)
     network = plan_network(settings.run.size, spec_of(settings))
     division = division_of(network, settings)
@@ -70,9 +84,20 @@ def make_plan(settings: TrainSettings, world: int = 1, *, cost: bool = False) ->
     missing += missing_captions(settings, captions)
     lines = _lines(settings, network, division, init, world) + _contrast_lines(settings, captions)
     lines += lane_lines(asked, settings, world)
-    if cost:
-        lines += [parts_line(network), *cost_lines(cost_of(settings, network, division, world))]
-    return Plan(lines, missing, init, settings)
+    refusals = list(problems(settings, init, new=new))
+    lines += [parts_line(network)] if cost else []
+    counted = None
+    if cost or devices:
+        fit = Fit(asked, devices or replace(_anywhere(settings), count=world))
+        counted = fit.cost
+        lines += [*(compute_lines(fit.cost) if cost else []), *fit.lines()]
+        refusals += fit.problems()
+    missing += [f"{error.what} ({error.hint})" if error.hint else error.what for error in refusals]
+    return Plan(lines, missing, init, settings, refusals, counted)
+
+
+def _anywhere(settings: TrainSettings) -> Devices:
+    return planned_devices(settings.training.devices, settings.run.size)
 
 
 def find_init(settings: TrainSettings) -> Path | None:

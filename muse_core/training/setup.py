@@ -183,13 +183,22 @@ def _start(settings: TrainSettings, init: Path | None) -> tuple[MuseNetwork, Che
     if init is None:
         return build_network(settings.run.size, spec), None
     network, state = open_network(init)
-    theirs, ours = vars(state.spec) | {"size": state.size}, vars(spec) | {"size": settings.run.size}
+    refuse_other_numbers(init, state, settings)
+    return network, state
+
+
+def refuse_other_numbers(init: Path, state: CheckpointState, settings: TrainSettings) -> None:
+    """Refuse to start from a checkpoint of another shape.
+
+    Raises:
+        MuseError: `init` has other numbers than the settings.
+    """
+    theirs, ours = vars(state.spec) | {"size": state.size}, vars(spec_of(settings)) | {"size": settings.run.size}
     differing = [key for key in ours if theirs[key] != ours[key] and key != "resolution"]
     if differing:
         said = "; ".join(f"{key} {theirs[key]} there, {ours[key]} here" for key in differing)
         sets = [f"--set model.{key}={str(theirs[key]).lower()}" for key in differing if key != "size"]
         raise MuseError(f"{init} does not fit the settings: {said}", hint=f"--init none, or {' '.join(sets)}")
-    return network, state
 
 
 def _refuse_foreign(checkpoint: Path, state: CheckpointState, settings: TrainSettings) -> None:

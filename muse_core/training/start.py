@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedDataParallelKwargs
 
 from muse_core.data.loader import is_death_of_reader
+from muse_core.devices import Devices, devices_here
 from muse_core.errors import ExitCode, MuseError, explained, lack_of_memory
 from muse_core.files import undo_aside
 from muse_core.progress import Logged, Progress, Silent, time_text
@@ -66,7 +67,8 @@ def train(settings: TrainSettings, origins: Mapping[str, str], progress: Progres
         KeyboardInterrupt: the run was stopped and can be resumed.
     """
     progress = progress or Silent()
-    plan = make_plan(settings)
+    devices = devices_here(settings.training.devices, settings.run.size)
+    plan = make_plan(settings, devices=replace(devices, count=1))
     for line in plan.lines:
         progress.say(line)
     plan.refuse_if_incomplete()
@@ -136,7 +138,7 @@ def resume(folder: RunFolder, progress: Progress | None = None) -> RunSummary:
         _tidy(folder, progress)
         last = folder.last_checkpoint()
         refuse_absent(folder, settings)
-        plan = make_plan(_from_itself(settings) if last else settings)
+        plan = plan_to_resume(folder, settings)
         plan.refuse_if_incomplete()
         same = go_on(folder, settings, plan.init)
         if same.warning:
@@ -154,6 +156,14 @@ def _tidy(folder: RunFolder, progress: Progress) -> None:
     left = [] if isinstance(folder, FollowerFolder) else undo_aside(folder.path / "checkpoints", "step-")
     if left:
         progress.say(f"removed  {', '.join(left)}: never completed")
+
+
+def plan_to_resume(
+    folder: RunFolder, settings: TrainSettings, *, cost: bool = False, devices: Devices | None = None
+) -> Plan:
+    """Plan how a run goes on; `cost` and `devices` as for a new one."""
+    own = _from_itself(settings) if folder.last_checkpoint() else settings
+    return make_plan(own, cost=cost, devices=devices, new=False)
 
 
 def _from_itself(settings: TrainSettings) -> TrainSettings:

@@ -91,7 +91,7 @@ def test_a_size_that_lacks_everything_is_one_error_and_a_dry_run_is_a_check(
     for text in ("OpenGVLab/InternVL3-1B", str(tmp_path / "weights"), "no finished stage 1 of size 1b", "MUSE_DATA"):
         assert text in ended.err
     assert not Path("runs").exists()
-    dry = muse("train", "--stage", "2", "--size", "1b", "--dry-run", "--json")
+    dry = muse("train", "--stage", "2", "--size", "1b", "--dry-run", "--assume", "8x140GB", "--json")
     assert dry.code == ExitCode.PROBLEMS
     assert len(dry.json["missing"]) == 9
     assert any(line.startswith("trains ") for line in dry.json["plan"])
@@ -113,7 +113,15 @@ def stopped(monkeypatch: pytest.MonkeyPatch) -> RunFolder:
         return {"folder": str(folder.path), "devices": settings.training.devices}
 
     monkeypatch.setattr(launch, "resume", resume)
-    settings = TrainSettings.model_validate({"run": {"size": "tiny"}, "optim": {"lr": 0.123}})
+    settings = TrainSettings.model_validate(
+        {
+            "run": {"size": "tiny"},
+            "optim": {"lr": 0.123},
+            "data": {"train": "demo"},
+            "losses": {"perceptual_kind": "tiny-features"},
+            "training": {"batch_size": 8},
+        }
+    )
     run = RunFolder.create(Path("runs/mine"), settings.model_dump(mode="json"), {"optim.lr": "preset"}, stage=1)
     run.interrupt(KeyboardInterrupt())
     return run

@@ -1,5 +1,6 @@
 """What a run costs before it starts: parameters and operations are the published ones, memory adds up."""
 
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -68,17 +69,34 @@ def test_operations_grow_with_the_image_and_what_is_off_costs_nothing() -> None:
 
 
 def test_memory_adds_up() -> None:
-    decoder = PartCost("decoder", 10, trained=10, flop=7, passes=3, kept=1000)
-    parts = (PartCost("encoder", 100, flop=5, passes=1), decoder, PartCost("discriminator", 3, trained=3))
-    one, two = (Cost(parts, images=4, decoded=2, processes=n, kept_bytes=2) for n in (1, 2))
-    expected = {"weights": 452, "gradients": 52, "optimizer": 104, "average": 40, "activations": 1000}
-    assert one.memory() == expected
-    assert two.memory() == expected | {"gradients": 104}
+    decoder = PartCost("decoder", 10, trained=10, flop=7, passes=3, kept=1000, copies=20)
+    parts = (PartCost("encoder", 100, flop=5, passes=1, again=30), decoder, PartCost("discriminator", 3, trained=3))
+    one, two, parts_of_two = (Cost(parts, 4, 2, processes=n, accumulation=k) for n, k in ((1, 1), (2, 1), (1, 2)))
+    expected = {"weights": 452, "copies": 20, "gradients": 0, "optimizer": 104, "average": 40, "activations": 2120}
+    assert one.memory() == expected  # gradients come when activations go
+    assert two.memory() == parts_of_two.memory() == expected | {"gradients": 52}
+    assert one.allocated() == 2736
     assert one.step_flop == 4 * 5 + 2 * 7 * 3
 
 
-def test_memory_of_a_stage_is_named_as_computed() -> None:
-    assert "computed and not measured: weights" in plan("1b", 3)["memory"]
+def test_gradients_count_where_they_are_more_than_what_was_kept() -> None:
+    part = PartCost("connector", 100, trained=100, kept=10)
+    assert Cost((part,), 1, 1, 1).memory()["gradients"] == 390
+
+
+def test_the_largest_number_of_images_is_the_last_that_fits() -> None:
+    cost = Cost((PartCost("encoder", 1000, kept=500), PartCost("decoder", 0, kept=100)), 4, 2, 1)
+    for memory in (4000, 5000, 12_345, 10**6):
+        most = cost.largest(memory)
+        assert replace(cost, images=most + 1).reserved() > memory
+        assert most == 0 or replace(cost, images=most).reserved() <= memory
+    assert cost.largest(4000) == 0
+    assert cost.largest(10**6) > 1000
+
+
+def test_in_float64_every_number_takes_twice_the_bytes() -> None:
+    cost = Cost((PartCost("connector", 10, trained=5, kept=8, again=2),), 3, 3, 1)
+    assert cost.doubled().allocated() == 2 * cost.allocated()
 
 
 # The recipes of the fact sheet's six columns.

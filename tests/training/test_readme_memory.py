@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from muse_core.devices import GIB, Devices
 from muse_core.training.plan import make_plan
 from tests.training.test_cost import settings
 
@@ -13,7 +14,7 @@ DEVICES = 8
 
 
 def rows() -> list[tuple[str, int, int, int, int, float, float]]:
-    """size, stage, devices, images a device, pixels, GiB, of it activations; a row of two sizes gives two."""
+    """size, stage, devices, images a device, pixels, GiB reserved, of it activations; a row of two sizes gives two."""
     found = []
     line = r"\| ([\w ]+), (\d)( \(one device\))? \| (\d+) \| (\d+) \| ([\d.]+) \| ([\d.]+) \|"
     for names, stage, alone, images, pixels, total, kept in re.findall(line, README):
@@ -45,10 +46,25 @@ def test_a_row_is_computed(row: tuple[str, int, int, int, int, float, float]) ->
         training__batch_size=images * devices,
         model__resolution=pixels,
     )
-    (memory,) = [line for line in make_plan(chosen, world=devices, cost=True).lines if line.startswith("memory")]
-    said = re.search(r"([\d.]+) GiB a device, computed and not measured: .*activations ([\d.]+)", memory)
-    assert said
-    assert (float(said[1]), round(float(said[2]), 1)) == (total, kept)
+    plan = make_plan(chosen, devices=Devices("cuda", devices, None))
+    assert plan.cost is not None
+    activations = plan.cost.memory()["activations"]
+    assert (round(plan.cost.reserved() / GIB, 1), round(activations / GIB, 1)) == (total, kept)
+
+
+SPEED = (Path(__file__).parents[2] / "docs/training-speed.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("stage", "images"), [(1, 48), (3, 32), (3, 8)])
+def test_the_docs_show_the_plan_beside_what_was_measured(stage: int, images: int) -> None:
+    found = re.search(rf"\| stage {stage}, {images} images \| ([\d.]+) \| ([\d.]+)(?: to ([\d.]+))? \|", SPEED)
+    assert found
+    cost = make_plan(settings("1b", stage, training__batch_size=images), devices=Devices("cuda", 1, None)).cost
+    assert cost is not None
+    assert round(cost.reserved() / GIB, 1) == float(found[1])
+    for measured in filter(None, (found[2], found[3])):
+        assert float(found[1]) == pytest.approx(float(measured), rel=0.1)
 
 
 def test_rows_of_a_preset_have_its_batch() -> None:

@@ -1,0 +1,51 @@
+"""What a run is refused for before anything is built or written, said by the plan and by the command alike."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from muse_core.errors import MuseError
+from muse_core.model.checkpoint import CheckpointState, read_state
+from muse_core.runs import refuse_in_the_way, runs_dir
+from muse_core.settings.train import TrainSettings
+from muse_core.training.setup import refuse_other_numbers
+
+
+def problems(settings: TrainSettings, init: Path | None, *, new: bool) -> Iterator[MuseError]:
+    """Yield what is wrong with where a run writes, and with the checkpoint it starts from.
+
+    new: it is about to begin, so that its folder must be free.
+    """
+    yield from _raised(_refuse_unfit_init, settings, init)
+    if new:
+        yield from _raised(refuse_place, settings)
+
+
+def _raised(check: Callable[..., None], *values: object) -> Iterator[MuseError]:
+    try:
+        check(*values)
+    except MuseError as error:
+        yield error
+
+
+def refuse_place(settings: TrainSettings) -> None:
+    """Refuse a run folder that is taken, or that cannot be made.
+
+    Raises:
+        MuseError: it holds something, or the folder it would be in takes no new files.
+    """
+    run = settings.run
+    if run.out:
+        refuse_in_the_way(Path(run.out), run.overwrite)
+    wanted = (Path(run.out) if run.out else runs_dir()).absolute()
+    there = next(path for path in (wanted, *wanted.parents) if path.exists())
+    if not there.is_dir():
+        raise MuseError(f"{there} is a file, so no run can be written to {wanted}", hint="--out DIR, another one")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise MuseError(f"nothing may be written to {there}", hint="--out DIR, a folder of yours")
+
+
+def _refuse_unfit_init(settings: TrainSettings, init: Path | None) -> None:
+    if init is not None and (init / "state.json").is_file():
+        state: CheckpointState = read_state(init)
+        refuse_other_numbers(init, state, settings)
