@@ -25,7 +25,9 @@ Sets = Annotated[
 ]
 Data = Annotated[
     str | None,
-    typer.Option("--data", metavar="WHERE", help="Shards: folder, pattern or URL; `demo` is made here."),
+    typer.Option(
+        "--data", metavar="WHERE", help="Shards (folder, pattern, URL) or a folder of images; `demo` is made here."
+    ),
 ]
 ValData = Annotated[str | None, typer.Option("--val-data", metavar="WHERE", help="Held-out data, in the same words.")]
 WHICH = "A run, a checkpoint, `latest`, or a tokenizer's name."

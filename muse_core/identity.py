@@ -23,7 +23,10 @@ FIRST_READER = 1
 END = 1 << 20
 """Bytes at each end of a file that stand for all of it where no checksum is recorded."""
 
-WHOLE, ENDS = "sha256:", "ends:"
+SMALL_END = 1 << 16
+"""The same for each of many small files."""
+
+WHOLE, ENDS, SMALL_ENDS = "sha256:", "ends:", "ends64k:"
 _MOST_NAMED = 3
 
 Fact = str | int | float | None
@@ -139,22 +142,25 @@ def first_of(texts: Iterable[str], between: str = ", ") -> str:
     return between.join(every[:_MOST_NAMED]) + more
 
 
-def look(path: Path, name: str, known: Mapping[str, Content] | None = None, *, whole: bool = False) -> Content:
+def look(
+    path: Path, name: str, known: Mapping[str, Content] | None = None, *, whole: bool = False, small: bool = False
+) -> Content:
     """Return the content of a local file, unread where it is known by its path, size and times of change.
 
     Args:
         path: the file. name: what differences call it. known: what was looked at before, by path.
-        whole: hash all of it, rather than its first and last MiB.
+        whole: hash all of it, rather than its first and last MiB. small: it is one of many, of which 64 KiB at each end
+        are hashed.
 
     Raises:
         OSError: it cannot be read.
     """
     here, (size, changed) = str(path.absolute()), stamp(path)
-    kind = WHOLE if whole else ENDS
+    kind = WHOLE if whole else SMALL_ENDS if small else ENDS
     before = (known or {}).get(here)
     if before and (before.size, before.changed) == (size, changed) and before.digest.startswith(kind):
         return Content(name, size, before.digest, here, changed)
-    digest = _digest(here, size, changed, whole)
+    digest = _digest(here, size, changed, whole, SMALL_END if small else END)
     return Content(name, size, kind + digest, here, changed)
 
 
@@ -165,13 +171,13 @@ def stamp(path: Path) -> tuple[int, str]:
 
 
 @lru_cache(maxsize=4096)
-def _digest(path: str, size: int, changed: str, whole: bool) -> str:
+def _digest(path: str, size: int, changed: str, whole: bool, end: int) -> str:
     """Hash a file, once for each of its states that this process sees."""
     with Path(path).open("rb") as stream:
         if whole:
             return hashlib.file_digest(stream, "sha256").hexdigest()
-        digest = hashlib.sha256(stream.read(END))
-        if size > END:
-            stream.seek(max(END, size - END))
-            digest.update(stream.read(END))
+        digest = hashlib.sha256(stream.read(end))
+        if size > end:
+            stream.seek(max(end, size - end))
+            digest.update(stream.read(end))
     return digest.hexdigest()

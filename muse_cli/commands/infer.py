@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 def infer(
     images: Annotated[
-        list[str], typer.Argument(metavar="IMAGE...", help="Pictures, folders or patterns; with --latents, shards.")
+        list[str], typer.Argument(metavar="IMAGE...", help="Pictures, folders or patterns; with --latents, data.")
     ],
     checkpoint: CheckpointOption = None,
     out_dir: Annotated[

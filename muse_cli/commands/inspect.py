@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def inspect(
     thing: Annotated[
-        str, typer.Argument(metavar="THING", help="Shards (folder, pattern or URL), a checkpoint, a run, or `latest`.")
+        str, typer.Argument(metavar="THING", help="Shards, a folder of images, a checkpoint, a run, or `latest`.")
     ],
     deep: Annotated[bool, typer.Option("--deep", help="Decode every picture, not only its header.")] = False,
     sample: Annotated[
@@ -38,7 +38,7 @@ def inspect(
     found = look(thing, deep=deep, readers=readers, progress=out.progress())
     document = {"command": "inspect", **found.to_json()}
     lines = list(found.lines)
-    if sample and found.kind == "shards":
+    if sample and found.kind in ("shards", "images"):
         target = draw(thing, sample, sheet, overwrite)
         document["sheet"] = str(target)
         lines.append(f"sheet     {target}")
@@ -54,13 +54,16 @@ def draw(thing: str, amount: int, sheet: Path | None, overwrite: bool) -> Path:
     import io
 
     from muse_cli.writing import written_default
+    from muse_core.data.folders import open_folder
+    from muse_core.inspection.folders import pick_images
     from muse_core.inspection.shards import pick_samples
     from muse_core.inspection.sheet import contact_sheet
     from muse_core.marks import Mark
     from muse_core.ownership import write_file
 
     stream = io.BytesIO()
-    contact_sheet(pick_samples(thing, amount)).save(stream, "PNG")
+    folder = open_folder(thing)
+    contact_sheet(pick_images(folder, amount) if folder else pick_samples(thing, amount)).save(stream, "PNG")
     if sheet is not None:
         return write_file(sheet, stream.getvalue(), Mark("samples"), overwrite=overwrite)
     return written_default(Path(f"{name_for(thing)}-samples.png"), stream.getvalue(), "samples", thing)

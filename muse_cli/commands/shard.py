@@ -1,5 +1,6 @@
 """`muse shard`: pictures to WebDataset tars."""
 
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -268,6 +269,6 @@ def in_words(written: "Sharded") -> str:
     lines.append(
         f"nothing written; next: {out.typed_without('--dry-run')}"
         if written.planned
-        else f"next: muse inspect {written.out}"
+        else f"next: muse inspect {quote(written.out)}"
     )
     return "\n".join(lines)

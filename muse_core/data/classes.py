@@ -196,6 +196,7 @@ class Renumbered:
         self.source, self.vocabulary, self.renumbering, self._labels = source, vocabulary, renumbering, labels
         self.name, self.max_lanes = source.name, source.max_lanes
         self.shards = getattr(source, "shards", ())
+        self.remarks = getattr(source, "remarks", ())
 
     @property
     def fields(self) -> frozenset[str]:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from muse_core.data.classes import stored
 from muse_core.data.decode import IMAGE_SUFFIXES, RawSample
+from muse_core.data.folders import FolderSource
 from muse_core.data.mixing import MixedSource
 from muse_core.data.places import is_address
 from muse_core.data.shards import Shard, ShardSource, read_shard
@@ -23,7 +24,8 @@ def identity_of(source: Source, known: Identity | None = None) -> Identity:
     """Return what a source holds.
 
     Of shards: names, sizes, and the checksums that index.json has; where it has none, a hash of the first and last MiB.
-    Of shards at addresses: what their index.json says, and nothing is fetched. Of built-in scenes: their artwork.
+    Of shards at addresses: what their index.json says, and nothing is fetched. Of folders: names, sizes, and a hash of
+    the first and last 64 KiB of each image and what lies beside it. Of built-in scenes: their artwork.
 
     Args:
         source: from `open_source`.
@@ -44,6 +46,9 @@ def _part(source: Source, known: Identity | None, facts: dict[str, Fact]) -> Par
         seen = known.known() if known else {}
         hashed = {file.name for file in known.files if file.digest.startswith(ENDS)} if known else set()
         return Part(facts, tuple(_content(shard, seen, shard.name in hashed) for shard in source.shards))
+    if isinstance(source, FolderSource):
+        seen = known.known() if known else {}
+        return Part(facts, tuple(_file(path, name, seen) for name, path in source.files()))
     # A source of another kind says no more of itself than its name.
     return Part({**facts, "count": source.count}, (Content(source.name),))
 
@@ -54,10 +59,16 @@ def _content(shard: Shard, seen: Mapping[str, Content], by_ends: bool) -> Conten
         return Content(shard.name, shard.size, f"{WHOLE}{shard.sha256}" if shard.sha256 else "")
     if shard.sha256 and not by_ends:
         return Content(shard.name, shard.size, f"{WHOLE}{shard.sha256}")
+    return _file(Path(shard.where), shard.name, seen, shard.size, small=False)
+
+
+def _file(
+    path: Path, name: str, seen: Mapping[str, Content], size: int | None = None, *, small: bool = True
+) -> Content:
     try:
-        return look(Path(shard.where), shard.name, seen)
+        return look(path, name, seen, small=small)
     except OSError:  # readers count what cannot be read; here it cannot be compared
-        return Content(shard.name, shard.size)
+        return Content(name, size)
 
 
 @cache

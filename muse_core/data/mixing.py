@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from muse_core.data.classes import Joint, changes_of, join
-from muse_core.data.source import Item, Source, reader_of
+from muse_core.data.source import Item, Source, reader_of, remarks_of
 from muse_core.data.vocabulary import Vocabulary, vocabulary_of
 from muse_core.errors import ExitCode, MuseError
 
@@ -39,6 +39,7 @@ class MixedSource:
         self.fields = frozenset.intersection(*(source.fields for source in sources))
         limits = [source.max_lanes for source in sources if source.max_lanes is not None]
         self.max_lanes = min(limits) if limits else None
+        self.remarks = tuple(remark for source in sources for remark in remarks_of(source))
         self._starts: list[int] = []
 
     @property

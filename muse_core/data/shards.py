@@ -92,6 +92,7 @@ class ShardSource:
         self.max_lanes = len(self.shards)
         self.shuffle = shuffle
         self.shape_filter = shape_filter
+        self.remarks: tuple[str, ...] = ()
         self._lengths = {shard.where: shard.count for shard in self.shards if shard.count is not None}
 
     @property
@@ -138,7 +139,7 @@ class ShardSource:
         for shard in self.shards:
             for item in read_shard(shard):
                 if isinstance(item, RawSample):
-                    return _fields(item)
+                    return fields_of(item)
         return frozenset()
 
     def lane(self, index: int, lanes: int, *, seed: int, start: int = 0) -> Iterator[Sample | Skip]:
@@ -246,7 +247,8 @@ def _drawn(held: list[T], rng: np.random.Generator) -> T:
     return held.pop()
 
 
-def _fields(raw: RawSample) -> frozenset[str]:
+def fields_of(raw: RawSample) -> frozenset[str]:
+    """Return what a sample carries, of image, caption, label, mask."""
     has = {
         "image": any(suffix in raw.members for suffix in IMAGE_SUFFIXES),
         "caption": any(suffix in raw.members for suffix in CAPTION_SUFFIXES),
@@ -299,9 +301,9 @@ def find_shards(where: str, split: str) -> list[Shard]:
     refuse_pipe(where)
     found = [one for pattern in _patterns(where) for one in _matching(pattern, split)]
     if not found:
-        raise MuseError(
-            f"no shards (.tar) found: {where}", hint="muse shard IMAGES --out DIR makes them; --data demo needs none"
-        )
+        images = " and no images" if expanded(where).is_dir() else ""
+        hint = "muse shard IMAGES --out DIR makes them; --data demo needs none"
+        raise MuseError(f"no shards (.tar){images} found: {where}", hint=hint)
     places = list(dict.fromkeys(found))
     missing = [one for one in places if not is_address(one) and not Path(one).is_file()]
     if missing and len(places) == 1:

@@ -1,4 +1,4 @@
-"""Where samples come from: one interface for built-in scenes and for shards, read in lanes.
+"""Where samples come from: one interface for built-in scenes, shards and folders of images, read in lanes.
 
 A lane is a fixed logical reader, independent of processes and workers. It is an endless, deterministic sequence with
 exactly one item per raw sample: a `Sample`, or a `Skip` where one was damaged. A lane and a count are therefore all
@@ -96,13 +96,14 @@ class SceneSource:
 
 
 def open_source(where: str, *, split: str = "train", size: int | None = None) -> Source:
-    """Open built-in scenes or shards, or several of them mixed.
+    """Open built-in scenes, shards or a folder of images, or several of them mixed.
 
     Args:
         where: "demo", "demo:SPLIT" or "demo:SPLIT:COUNT" for scenes; else a folder of tars (or of one folder of tars
             per split), a tar, a glob, or a brace pattern such as "data/{000000..000127}.tar", as paths or as addresses
-            (https://, s3://, whatever fsspec knows). "0.7 a/ + 0.3 b/" draws each sample from a/ or b/ in this ratio. A
-            folder or file that has exactly this name is meant before any of that.
+            (https://, s3://, whatever fsspec knows). A folder here without tars is read as image files. "0.7 a/ + 0.3
+            b/" draws each sample from a/ or b/ in this ratio. A folder or file that has exactly this name is meant
+            before any of that.
         split: which split, where `where` does not say.
         size: side of scenes in pixels; shards keep the size they were written with.
     """
@@ -146,11 +147,26 @@ def _weighted(part: str) -> tuple[float, str]:
     return 1.0, part
 
 
+def remarks_of(source: object) -> tuple[str, ...]:
+    """Return what whoever reads a source should know about what is read, in sentences."""
+    return tuple(getattr(source, "remarks", ()))
+
+
+def _open_stored(where: str, split: str) -> Source:
+    from muse_core.data.folders import images_beside_tars, open_folder
+    from muse_core.data.shards import ShardSource
+
+    folder = None if is_address(where) else open_folder(where, split)
+    if folder is not None:
+        return folder
+    shards = ShardSource(where, split=split)
+    shards.remarks = () if is_address(where) else images_beside_tars(where, split)
+    return shards
+
+
 def _open_one(where: str, split: str, size: int | None) -> Source:
     if not _is_scenes(where):
-        from muse_core.data.shards import ShardSource
-
-        return ShardSource(where, split=split)
+        return _open_stored(where, split)
     parts = where.split(":")
     name = parts[1] if len(parts) > 1 else split
     amount = parts[2] if len(parts) > 2 else str(SCENE_COUNT)

@@ -10,6 +10,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from muse_core.data.sample import Batch, Sample, Skips, collate
+from muse_core.data.source import remarks_of
 from muse_core.data.transforms import eval_transform
 from muse_core.data.vocabulary import counted, scene_classes, vocabulary_of
 from muse_core.errors import MuseError
@@ -172,8 +173,9 @@ def settle(data: EvalData, tally: Tally, progress: Progress) -> None:
     if not tally.seen:
         what = f"no usable sample in {data.name}: {tally.skipped or 'it is empty'}"
         raise MuseError(what, hint=f"muse inspect {data.name}")
-    for note in noted(tally.notes) if data.team.rank == 0 else ():
-        warn_once(progress, f"{data.name}: {note}")
+    remarks = [*remarks_of(data.source), *(f"{data.name}: {note}" for note in noted(tally.notes))]
+    for remark in remarks if data.team.rank == 0 else ():
+        warn_once(progress, remark)
 
 
 def read(data: EvalData, progress: Progress, what: str, tally: Tally) -> Iterator[Numbered]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from muse_core.data.folders import open_folder
 from muse_core.inspection.checkpoints import inspect_checkpoint
 from muse_core.inspection.findings import Inspection
+from muse_core.inspection.folders import inspect_folder
 from muse_core.inspection.latents import inspect_latents
 from muse_core.inspection.runs import inspect_run
 from muse_core.inspection.shards import inspect_shards
@@ -22,14 +24,14 @@ from muse_core.runs import is_run
 def inspect(
     where: str | Path, *, deep: bool = False, readers: int | None = None, progress: Progress | None = None
 ) -> Inspection:
-    """Look through shards, a checkpoint, a run folder, or "latest", the run updated last.
+    """Look through shards, a folder of images, a checkpoint, a run folder, or "latest", the run updated last.
 
     Args:
         where: what to look at: a run; a checkpoint folder of ours, or RUN:best; an exported tokenizer or a checkpoint
-            of the public code, as a file or the folder that holds it; a folder of latents; anything else is read as
-            shards.
-        deep: of shards, decode every picture.
-        readers: of shards, say whether so many ranks x workers can be fed.
+            of the public code, as a file or the folder that holds it; a folder of latents or of images;
+            anything else is read as shards.
+        deep: of shards and images, decode every picture.
+        readers: of the same, say whether so many ranks x workers can be fed.
         progress: told of every shard.
 
     Raises:
@@ -47,4 +49,7 @@ def inspect(
         return inspect_weights(holder if is_export(holder) else path)
     if (path / STATS_NAME).is_file():
         return inspect_latents(path)
+    folder = open_folder(str(where))
+    if folder is not None:
+        return inspect_folder(folder, deep=deep, readers=readers, progress=progress)
     return inspect_shards(str(where), deep=deep, readers=readers, progress=progress)

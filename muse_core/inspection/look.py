@@ -101,12 +101,13 @@ def _look_inside(stream: BinaryIO, name: str, look: Look, deep: bool) -> None:
     look.samples = len(listing.entries)
     for item in read_tar(stream, name, lambda number: True, listing):
         if isinstance(item, RawSample):
-            _look_at_sample(item, look, deep)
+            look_at_sample(item, look, deep)
         elif isinstance(item, Skip):
             look.problems.note(item.reason, item.example)
 
 
-def _look_at_sample(raw: RawSample, look: Look, deep: bool) -> None:
+def look_at_sample(raw: RawSample, look: Look, deep: bool) -> None:
+    """Look at one sample, whose members are read, and add what was seen."""
     look.keys[_short(raw.key.partition("/")[2].encode())] += 1
     try:
         record = read_record(raw.members)

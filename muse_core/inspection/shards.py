@@ -12,6 +12,7 @@ from muse_core.data.decode import RawSample, decode
 from muse_core.data.places import folder_of
 from muse_core.data.sample import Sample
 from muse_core.data.shards import Shard, ShardSource, find_shards, read_index, read_shard
+from muse_core.data.source import open_source, remarks_of
 from muse_core.errors import ExitCode, MuseError
 from muse_core.home import expanded
 from muse_core.inspection.findings import Findings, Inspection
@@ -53,13 +54,16 @@ def inspect_shards(
     for look in looks:
         whole.merge(look)
     _judge_whole(whole, shards, indexes)
-    facts = _facts(shards, whole, deep) | {"other_splits": _others(where, split)}
+    for remark in remarks_of(open_source(where, split=split)):
+        whole.notes.note(remark, where)
+    facts = {"shards": len(shards), **facts_of(whole, deep), "other_splits": _others(where, split)}
     facts["training"] = training_facts(ShardSource(where, split=split), whole.fields["caption"])
     if readers is not None:
-        facts["readers"] = _feeding(readers, [look.samples for look in looks], whole.problems, where)
+        facts["readers"] = feeding(readers, [look.samples for look in looks], whole.problems, where)
     held_out = any(Path(other).name == "val" for other in facts["other_splits"])
     command = "" if whole.problems.seen else train_command(where, facts["training"], held_out=held_out)
-    return Inspection("shards", where, facts, tuple(_lines(facts)), whole.notes.all(), whole.problems.all(), command)
+    lines = (f"shards    {len(shards):,}, {whole.size / 2**20:,.1f} MiB", *lines_of(facts))
+    return Inspection("shards", where, facts, lines, whole.notes.all(), whole.problems.all(), command)
 
 
 def pick_samples(where: str, amount: int, split: str = "train") -> list[Sample]:
@@ -94,10 +98,7 @@ def _entry(shard: Shard, indexes: Mapping[str, Any]) -> dict[str, Any] | None:
 
 def _judge_whole(whole: Look, shards: Sequence[Shard], indexes: Mapping[str, Any]) -> None:
     """Note what no single shard tells: missing pairs, what occurs twice, and shards that an index alone knows."""
-    for name in ("caption", "label", "mask"):
-        lacking = whole.usable - whole.fields[name]
-        if lacking and whole.fields[name] >= MOST * whole.usable:
-            whole.problems.note(f"sample without {name}, which the others have", whole.without[name], lacking)
+    note_missing(whole)
     for what, counts in (("key is in several shards", whole.keys), ("picture is there before", whole.pictures)):
         again = counts.total() - len(counts)
         if again:
@@ -115,14 +116,22 @@ def _judge_whole(whole: Look, shards: Sequence[Shard], indexes: Mapping[str, Any
                 whole.problems.note("shard of the index is not here", name)
 
 
-def _facts(shards: Sequence[Shard], whole: Look, deep: bool) -> dict[str, Any]:
+def note_missing(whole: Look) -> None:
+    """Note samples that lack what nearly all others have."""
+    for name in ("caption", "label", "mask"):
+        lacking = whole.usable - whole.fields[name]
+        if lacking and whole.fields[name] >= MOST * whole.usable:
+            whole.problems.note(f"sample without {name}, which the others have", whole.without[name], lacking)
+
+
+def facts_of(whole: Look, deep: bool) -> dict[str, Any]:
+    """Return what is to be known of all samples together."""
     widths = Counter[int]()
     heights = Counter[int]()
     for (width, height), count in whole.sizes.items():
         widths[width] += count
         heights[height] += count
     return {
-        "shards": len(shards),
         "samples": whole.samples,
         "usable": whole.usable,
         "bytes": whole.size,
@@ -155,10 +164,12 @@ def _spread(counts: Counter[int]) -> dict[str, float] | None:
     return {"min": ordered[0][0], "median": median, "mean": round(mean, 2), "max": ordered[-1][0]}
 
 
-def _feeding(readers: int, samples: Sequence[int], problems: Findings, where: str) -> dict[str, Any]:
-    """Say what each of so many readers gets, when each shard belongs to one of them."""
+def feeding(
+    readers: int, samples: Sequence[int], problems: Findings, where: str, unit: str = "shard"
+) -> dict[str, Any]:
+    """Return what each of so many readers gets, when each shard, or image file, belongs to one of them."""
     if readers > len(samples):
-        what = f"{readers} readers need as many shards; there are {len(samples)}: use at most {len(samples)} readers"
+        what = f"{readers} readers need as many {unit}s; there are {len(samples)}: use at most {len(samples)} readers"
         problems.note(what, where)
         return {"asked": readers, "fed": len(samples)}
     shares = [samples[reader::readers] for reader in range(readers)]
@@ -166,7 +177,7 @@ def _feeding(readers: int, samples: Sequence[int], problems: Findings, where: st
     return {
         "asked": readers,
         "fed": readers,
-        "shards_each": [min(map(len, shares)), max(map(len, shares))],
+        f"{unit.rpartition(' ')[2]}s_each": [min(map(len, shares)), max(map(len, shares))],
         "samples_each": [min(sums), max(sums)],
     }
 
@@ -179,9 +190,9 @@ def _others(where: str, split: str) -> list[str]:
     return sorted({str(tar.parent) for tar in folder.glob("*/*.tar") if tar.parent.name != split})
 
 
-def _lines(facts: Mapping[str, Any]) -> Iterator[str]:
+def lines_of(facts: Mapping[str, Any]) -> Iterator[str]:
+    """Say the facts, a line each."""
     how = "all decoded" if facts["decoded"] else "all opened; --deep decodes them"
-    yield f"shards    {facts['shards']:,}, {facts['bytes'] / 2**20:,.1f} MiB"
     yield f"samples   {facts['samples']:,}, {facts['usable']:,} usable ({how})"
     yield "fields    " + (", ".join(f"{name} {count:,}" for name, count in facts["fields"].items()) or "none")
     yield "pictures  " + (", ".join(f"{kind} {count:,}" for kind, count in facts["formats"].items()) or "none")
@@ -194,10 +205,11 @@ def _lines(facts: Mapping[str, Any]) -> Iterator[str]:
         each = facts["per_class"]
         yield f"classes   {facts['classes']:,}, {each['min']:,} to {each['max']:,} samples each"
     readers = facts.get("readers")
-    if readers and "shards_each" in readers:
-        low, high = readers["shards_each"]
+    if readers and "samples_each" in readers:
+        unit = "shards" if "shards_each" in readers else "files"
+        low, high = readers[f"{unit}_each"]
         few, many = readers["samples_each"]
-        yield f"readers   {readers['asked']} can be fed: {low} to {high} shards, {few:,} to {many:,} samples each"
+        yield f"readers   {readers['asked']} can be fed: {low} to {high} {unit}, {few:,} to {many:,} samples each"
     yield training_line(facts["training"], facts["usable"])
-    if facts["other_splits"]:
+    if facts.get("other_splits"):
         yield f"left out  {', '.join(facts['other_splits'])}: muse inspect looks at one split"

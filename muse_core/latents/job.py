@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from muse_core.data.identity import identity_of
-from muse_core.data.source import absolute, open_source
+from muse_core.data.source import absolute, open_source, remarks_of
 from muse_core.errors import ExitCode, MuseError
 from muse_core.files import read_json
 from muse_core.identity import FIRST_READER, Identity, first_of
@@ -63,6 +63,8 @@ def begin(settings: Mapping[str, Any], before: RecordedJob | None, out: Path, pr
     here = {**settings, "data": absolute(typed["data"]), "tokenizer": settled(typed["tokenizer"])}
     known = before.inputs if before else {}
     source = open_source(here["data"], size=settings["size"])
+    for remark in remarks_of(source):
+        progress.warn(remark)
     data = identity_of(source, known.get("data"))
     now = RecordedJob(
         here, typed, {"data": data, "tokenizer": identity_of_tokenizer(here["tokenizer"], known.get("tokenizer"))}

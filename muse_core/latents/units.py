@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 
 from muse_core.data.decode import RawSample, decode
+from muse_core.data.folders import FolderSource
 from muse_core.data.mixing import MixedSource
 from muse_core.data.sample import Sample, Skip
 from muse_core.data.shards import Shard, ShardSource, read_shard
@@ -14,11 +15,12 @@ from muse_core.data.source import SceneSource, Source
 from muse_core.errors import ExitCode, MuseError
 
 SCENES_EACH = 1000
+"""Scenes, or images of a folder, in one shard of latents."""
 
 
 @dataclass(frozen=True)
 class Unit:
-    """What becomes one shard of latents: a shard, or a stretch of scenes from number `first` on."""
+    """What becomes one shard of latents: a shard, or a stretch of scenes or of a folder from number `first` on."""
 
     name: str
     source: Source
@@ -27,6 +29,9 @@ class Unit:
 
     def read(self) -> Iterator[Sample | Skip]:
         """Every sample in order."""
+        if isinstance(self.source, FolderSource):
+            yield from self.source.stretch(self.first, SCENES_EACH)
+            return
         if self.shard is None:
             yield from islice(self.source.once(), self.first, self.first + SCENES_EACH)
             return
@@ -41,7 +46,7 @@ def units_of(source: Source) -> list[Unit]:
     """Divide a source; of several that are mixed, one after the other, each whole: ratios are for training.
 
     Raises:
-        MuseError: it is neither shards nor scenes.
+        MuseError: it is neither shards nor scenes nor a folder of images.
     """
     parts = source.sources if isinstance(source, MixedSource) else (source,)
     units = [unit for part in parts for unit in _units_of(part)]
@@ -51,6 +56,6 @@ def units_of(source: Source) -> list[Unit]:
 def _units_of(source: Source) -> list[Unit]:
     if isinstance(source, ShardSource):
         return [Unit(shard.name, source, shard) for shard in source.shards]
-    if isinstance(source, SceneSource):
+    if isinstance(source, SceneSource | FolderSource):
         return [Unit(source.name, source, first=first) for first in range(0, source.count, SCENES_EACH)]
-    raise MuseError(f"{source.name} is neither shards nor scenes", exit_code=ExitCode.USAGE)
+    raise MuseError(f"{source.name} is neither shards nor scenes nor a folder of images", exit_code=ExitCode.USAGE)

@@ -246,5 +246,6 @@ def _key(sample: Sample, number: int) -> str:
     A name that would lead out of a folder, where somebody unpacks the tar, is not handed on.
     """
     name = sample.key.partition("/")[2] or sample.key
+    dotted = "." in name.rpartition("/")[2]  # readers would take what follows for the suffix
     leads_out = "\\" in name or not {"", ".", ".."}.isdisjoint(name.split("/"))
-    return f"{number:08d}" if leads_out or not name.isascii() or len(name) > _LONGEST_KEY else name
+    return f"{number:08d}" if dotted or leads_out or not name.isascii() or len(name) > _LONGEST_KEY else name

@@ -9,7 +9,7 @@ from muse_core.settings.section import Section
 Positive = Annotated[int, Field(gt=0)]
 DEVICES = "auto, cpu, cuda, cuda:1, mps, a number of GPUs, or indices such as 0,2; the first of them is used"
 SHARED = "auto: one device; cpu, cpu:2 (processes), cuda, cuda:1, mps, a number of GPUs, or indices such as 0,2"
-DATA = "shards: folder, pattern or URL; `demo:val` makes held-out scenes; empty: demo:val"
+DATA = "shards (folder, pattern, URL) or a folder of images; `demo:val` makes held-out scenes; empty: demo:val"
 
 
 class MeasureSettings(Section):

@@ -129,8 +129,12 @@ class TrainingSettings(Section):
 class DataSettings(Section):
     """What is read, and through how many fixed readers."""
 
-    train: str | None = Field(None, description="shards: folder, pattern or URL; `demo` makes scenes")
-    val: str | None = Field(None, description="held-out shards; without them nothing is measured while training")
+    train: str | None = Field(
+        None, description="shards (folder, pattern, URL) or a folder of images; `demo` makes scenes"
+    )
+    val: str | None = Field(
+        None, description="held-out data, named alike; without them nothing is measured while training"
+    )
     lanes: Positive | None = Field(
         None,
         description="fixed logical readers of disjoint shards, which make the order of samples the same on any number "

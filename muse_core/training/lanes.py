@@ -1,8 +1,11 @@
 """How many lanes a run reads through: as asked for, or what shards, batch, accumulation and processes all allow."""
 
+import shlex
+
+from muse_core.data.folders import FolderSource
 from muse_core.data.loader import MOST_LANES, LanePlan, lane_unit
 from muse_core.data.mixing import MixedSource
-from muse_core.data.source import Source, open_source
+from muse_core.data.source import Source, open_source, remarks_of
 from muse_core.data.vocabulary import counted
 from muse_core.errors import MuseError
 from muse_core.settings.train import TrainSettings
@@ -37,14 +40,15 @@ def with_lanes(settings: TrainSettings, world: int) -> TrainSettings:
 
 
 def lane_lines(asked: TrainSettings, settings: TrainSettings, world: int) -> list[str]:
-    """Return what a plan says of lanes that were chosen, where it is not the usual number, and of few images."""
+    """Return what a plan says of how data are read: lanes that were chosen, where there are not as many as usual, few
+    images, and image files that are no shards."""
     if settings.data.lanes is None or settings.data.train is None:
         return []
     try:
         source = _training_data(settings)
     except MuseError:  # the plan tells it with everything else that is missing
         return []
-    at_once, lines = images_at_once(settings), []
+    at_once, lines = images_at_once(settings), [f"note     {remark}" for remark in remarks_of(source)]
     if asked.data.lanes is None and settings.data.lanes != MOST_LANES:
         needs = [counted(at_once, "image") + " at once", counted(world, "process")]
         limit = [] if source.max_lanes is None else [_limit(source)]
@@ -55,7 +59,12 @@ def lane_lines(asked: TrainSettings, settings: TrainSettings, world: int) -> lis
             f"few      {counted(source.count, 'image')} for {at_once} at once: each is in every batch about "
             f"{round(at_once / source.count)} times"
         )
-    return lines
+    parts = source.sources if isinstance(source, MixedSource) else (source,)
+    return lines + [
+        f"faster   muse shard {shlex.quote(part.name)} makes tars: one file to open instead of many"
+        for part in parts
+        if isinstance(part, FolderSource)
+    ]
 
 
 def _training_data(settings: TrainSettings) -> Source:

@@ -262,7 +262,7 @@ def test_what_changes_while_it_is_being_read_is_left_out_and_named(
     report = shard(str(moving), str(tmp_path / "out"), workers=1)
     assert report is not None
     assert report.count == 2
-    assert report.skipped == {"file changed while it was being sharded": 1, "file cannot be read": 1}
+    assert report.skipped == {"file changed after it was listed": 1, "file cannot be read": 1}
     assert "1.jpg,file changed" in (tmp_path / "out" / "skipped.csv").read_text()
 
 

@@ -7,10 +7,42 @@ from dataclasses import dataclass, field
 
 from muse_core.data.labels import in_order
 from muse_core.data.sample import UNKNOWN_LABEL
-from muse_core.data.sharding.items import Item, Looked
+from muse_core.data.sharding.items import Item, Left, Looked
 from muse_core.errors import MuseError
 
 NONE_OF_THEM = "label is none of the classes"
+
+LOOK_LIKE_SPLITS = frozenset({"train", "training", "val", "valid", "validation", "test", "testing"})
+
+
+class FolderClasses:
+    """What decides whether folders are classes: all pictures exactly one folder deep, in several, without captions.
+
+    items: images noted so far. sidecars: whether one of them has a caption or a json beside it.
+    """
+
+    def __init__(self) -> None:
+        self.items = 0
+        self.sidecars = False
+        self._labels: set[str] = set()
+        self._one_deep = True
+
+    def note(self, entry: Item | Left) -> None:
+        """Take in one entry of a listing."""
+        if isinstance(entry, Item):
+            self.items += 1
+            self._labels.add(entry.label)
+            self._one_deep &= entry.name.count("/") == 1
+            self.sidecars |= bool(entry.text) or not entry.parts.keys().isdisjoint(("txt", "json"))
+
+    def folders(self, classes: str) -> tuple[str, ...]:
+        """Return the classes in their order, none where folders are no classes; `classes` as in `ShardOptions`.
+
+        Raises:
+            BadLabelError: two names are one number.
+        """
+        likely = self._one_deep and len(self._labels) > 1 and not self.sidecars
+        return in_order(self._labels - {""}) if classes == "folders" or likely else ()
 
 
 @dataclass(frozen=True)

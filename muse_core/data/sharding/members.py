@@ -42,7 +42,7 @@ def part_bytes(part: Part) -> bytes:
     with _reading():
         content = read_range(part.path, max(0, part.offset), None if part.offset < 0 else part.size)
     if len(content) != part.size:
-        raise BadMemberError("file changed while it was being sharded" if part.size >= 0 else "file cannot be read")
+        raise BadMemberError("file changed after it was listed" if part.size >= 0 else "file cannot be read")
     return content
 
 

@@ -14,9 +14,9 @@ from typing import Any, BinaryIO, cast
 
 from muse_core.data.coverage import Coverage
 from muse_core.data.decode import BadMemberError
-from muse_core.data.labels import BadLabelError, in_order
+from muse_core.data.labels import BadLabelError
 from muse_core.data.sharding.check import look
-from muse_core.data.sharding.classes import Numbering, words_as_classes
+from muse_core.data.sharding.classes import LOOK_LIKE_SPLITS, FolderClasses, Numbering, words_as_classes
 from muse_core.data.sharding.damage import Damage, refuse_empty_splits
 from muse_core.data.sharding.items import Item, Left, Looked, Planned, listed_from, planned_from, to_line
 from muse_core.data.sharding.listing import open_listing
@@ -40,8 +40,6 @@ from muse_core.errors import MuseError
 CHUNK = 1000
 """Items that are checked together."""
 
-LOOK_LIKE_SPLITS = frozenset({"train", "training", "val", "valid", "validation", "test", "testing"})
-
 LISTED, PLANNED = "listed.json", "planned.json"
 
 
@@ -64,7 +62,7 @@ def list_source(task: Task, told: Callable[[int], None]) -> dict[str, Any]:
     """Step 1: write what the source holds into chunks, and return what is to be known of all of it."""
     listing = open_listing(Place(task.source), task.options)
     work, digest = Place(task.work), hashlib.sha256()
-    seen = _Seen()
+    seen = FolderClasses()
     chunks = 0
     while chunk := list(islice(listing.items, CHUNK)):
         for entry in chunk:
@@ -74,7 +72,12 @@ def list_source(task: Task, told: Callable[[int], None]) -> dict[str, Any]:
         chunks += 1
         told(len(chunk))
     coverage = listing.asked.judge() if seen.items else []
-    order = listing.order if listing.order is not None else seen.folders(task.options.classes)
+    order = listing.order
+    if order is None:
+        try:
+            order = seen.folders(task.options.classes)
+        except BadLabelError as problem:
+            raise MuseError(f"folders {problem}", hint="rename one of them, or --classes none") from None
     if order and LOOK_LIKE_SPLITS.issuperset(name.lower() for name in order):
         coverage.append(f"the classes are {', '.join(order)}, which look like splits; muse shard each of these folders")
     return {
@@ -88,32 +91,6 @@ def list_source(task: Task, told: Callable[[int], None]) -> dict[str, Any]:
         "splits": list(listing.splits),
         "more": dict(listing.more),
     }
-
-
-class _Seen:
-    """What decides whether folders are classes: all pictures exactly one folder deep, in several, without captions."""
-
-    def __init__(self) -> None:
-        self.items = 0
-        self._labels: set[str] = set()
-        self._one_deep = True
-        self._captions = False
-
-    def note(self, entry: Item | Left) -> None:
-        if isinstance(entry, Item):
-            self.items += 1
-            self._labels.add(entry.label)
-            self._one_deep &= entry.name.count("/") == 1
-            self._captions |= bool(entry.text) or not entry.parts.keys().isdisjoint(("txt", "json"))
-
-    def folders(self, classes: str) -> tuple[str, ...]:
-        likely = self._one_deep and len(self._labels) > 1 and not self._captions
-        if classes != "folders" and not likely:
-            return ()
-        try:
-            return in_order(self._labels - {""})
-        except BadLabelError as problem:
-            raise MuseError(f"folders {problem}", hint="rename one of them, or --classes none") from None
 
 
 def check_chunk(task: Task, number: int) -> int:
