@@ -31,6 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     out.reset(json="--json" in arguments, typed=arguments)
     with prepared(plain="--no-color" in arguments) as stdout:
+        out.stdout = cast(TextIO, stdout)
         # With --json whatever a library prints goes to stderr: stdout carries one document.
         with _ending_on_sigterm(), redirect_stdout(sys.stderr if out.json else cast(TextIO, stdout)):
             code = _run(arguments)

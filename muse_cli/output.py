@@ -16,8 +16,11 @@ class Output:
     """What this process says; one per process, because a process has one stdout.
 
     `verbosity` is -1 with --quiet, 0, and 1 or more with --verbose. `memory_hint` is what to type where memory is too
-    small, once the settings of the command are known.
+    small, once the settings of the command are known. `stdout` is where the result goes, and `is_program` says that
+    this process is one command line, which may end it.
     """
+
+    is_program = False
 
     def __init__(self) -> None:
         self.reset(json=False)
@@ -28,6 +31,7 @@ class Output:
         self.typed = tuple(typed)
         self.document: dict[str, Any] | None = None
         self.memory_hint = MEASURING_MEMORY
+        self.stdout: TextIO | None = None
 
     def typed_without(self, *options: str) -> str:
         """Return the command line as it was typed, to be typed again without some switches."""
@@ -67,6 +71,11 @@ class Output:
         if hint:
             self.tell(f" hint: {hint}")
         self.document = {**(self.document or {}), "error": what, "hint": hint, "exit_code": int(exit_code)}
+
+    def finish(self, code: int) -> None:
+        """Close the stdout of this command line, which `main` has noted."""
+        if self.stdout is not None:
+            self.close(self.stdout, code)
 
     def close(self, stdout: TextIO, code: int) -> None:
         """Print the document of --json, which has the exit code of whatever did not end well."""

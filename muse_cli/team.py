@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from muse_cli.launch import free_port, stop, wait_for
 from muse_cli.output import out
+from muse_cli.stopping import ending_soon
 from muse_core.errors import ExitCode, MuseError
 from muse_core.home import cache_folder
 
@@ -43,7 +44,8 @@ def measure(target: str, values: Mapping[str, Any], devices: str) -> "Scores":
 
     names = choose_devices(devices)
     if devices == "auto" or len(names) == 1:
-        found: Scores = import_path(target)(names[0], ALONE, **values)
+        with ending_soon():
+            found: Scores = import_path(target)(names[0], ALONE, **values)
         return found
     with tempfile.TemporaryDirectory(prefix="muse-") as folder:
         return _together(Path(folder), {"target": target, "values": dict(values), "devices": names})

@@ -11,13 +11,14 @@ from muse_core.data.source import open_source
 from muse_core.data.writer import write_shards
 from muse_core.errors import ExitCode, MuseError
 from muse_core.evaluation.features import ProbeData
+from muse_core.evaluation.named import metrics_named
 from muse_core.evaluation.probing import run_probe
 from muse_core.evaluation.processes import ALONE, Team
 from muse_core.evaluation.protocol import Scores
 from muse_core.evaluation.reading import EvalData
 from muse_core.evaluation.reconstruction import evaluate as measure_reconstruction, reference_statistics
 from muse_core.evaluation.segmentation import Segmented, SegmentOptions, segment as measure_segmentation
-from muse_core.evaluation.spec import MetricSpec, ProbeContext, ProbeSpec
+from muse_core.evaluation.spec import ProbeContext, ProbeSpec
 from muse_core.evaluation.zeroshot import zeroshot as measure_zeroshot
 from muse_core.home import cache_folder as cache_folder
 from muse_core.inspection.findings import Inspection
@@ -110,7 +111,7 @@ def evaluate(
     return measure_reconstruction(
         tokenizer,
         replace(_data(tokenizer, data, limit, batch_size, size=size), team=team),
-        _metrics(metrics),
+        metrics_named(metrics),
         required=tuple(metrics or ()),
         reference=reference,
         images=images,
@@ -139,19 +140,7 @@ def save_statistics(
     """
     refuse_taken(target, overwrite)
     read = EvalData(open_source(data, split="val", size=size), size, batch_size, limit, device)
-    return reference_statistics(read, metric, _metrics([metric])[metric], target, progress, overwrite=overwrite)
-
-
-def _metrics(names: Sequence[str] | None) -> dict[str, MetricSpec]:
-    known = discover("muse.metrics")
-    unknown = [name for name in names or () if name not in known]
-    if unknown:
-        raise MuseError(
-            f"no metric is called {', '.join(unknown)}",
-            hint=choices(unknown[0], known),
-            exit_code=ExitCode.USAGE,
-        )
-    return {name: known[name].load() for name in names or known}
+    return reference_statistics(read, metric, metrics_named([metric])[metric], target, progress, overwrite=overwrite)
 
 
 def probe(

@@ -28,6 +28,7 @@ Strangers = Callable[[Path], Sequence[str]]
 """Lists what is in a folder and was not written by muse."""
 
 _written_here = count()
+_scratch_here: set[Path] = set()
 _held_here: set[Path] = set()
 
 
@@ -46,6 +47,7 @@ def file_aside(path: Path, content: bytes) -> Iterator[Path]:
     """Write a hidden file beside `path`, flushed to the disk; it is gone after the block, unless renamed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.{os.getpid()}.{next(_written_here)}.tmp")
+    _scratch_here.add(aside)
     try:
         with aside.open("wb") as file:
             file.write(content)
@@ -54,6 +56,16 @@ def file_aside(path: Path, content: bytes) -> Iterator[Path]:
         yield aside
     finally:
         aside.unlink(missing_ok=True)
+        _scratch_here.discard(aside)
+
+
+def remove_scratch() -> None:
+    """Remove what this process has begun to write and not finished: it is about to end in the middle of its work."""
+    for aside in list(_scratch_here):
+        if aside.is_dir():
+            shutil.rmtree(aside, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            aside.unlink()
 
 
 def anything(folder: Path) -> list[str]:
@@ -70,12 +82,15 @@ def written_aside(folder: Path, strangers: Strangers = anything) -> Iterator[Pat
     aside = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
+    _scratch_here.add(aside)
     try:
         yield aside
         publish(aside, folder, strangers)
     except BaseException:
         shutil.rmtree(aside, ignore_errors=True)
         raise
+    finally:
+        _scratch_here.discard(aside)
 
 
 def undo_aside(parent: Path, prefix: str) -> list[str]:

@@ -1,5 +1,6 @@
 """What this machine is: versions, devices, memory, and the command that is running."""
 
+import ctypes
 import os
 import platform
 import re
@@ -49,17 +50,31 @@ def _version(package: str) -> str | None:
 
 @cache
 def devices() -> tuple[Device, ...]:
-    """List what torch can compute on, the preferred first; imports torch."""
+    """List what torch can compute on, the preferred first; imports torch only where there may be a GPU."""
+    found = _gpus() if _may_have_gpus() else []
+    found.append(Device("cpu", f"{platform.machine()}, {cores()} cores", memory()))
+    return tuple(found)
+
+
+def _gpus() -> list[Device]:
     import torch
 
     found = [
         Device(f"cuda:{i}", torch.cuda.get_device_name(i), torch.cuda.get_device_properties(i).total_memory)
         for i in range(torch.cuda.device_count())
     ]
-    if torch.backends.mps.is_available():
-        found.append(Device("mps", "Apple GPU", memory()))
-    found.append(Device("cpu", f"{platform.machine()}, {cores()} cores", memory()))
-    return tuple(found)
+    return [*found, Device("mps", "Apple GPU", memory())] if torch.backends.mps.is_available() else found
+
+
+def _may_have_gpus() -> bool:
+    """Return whether torch, which takes seconds to import, could find a GPU: on Linux it needs a driver for that."""
+    if sys.platform != "linux" or "torch" in sys.modules or Path("/dev/kfd").exists():  # the last is AMD's
+        return True
+    try:
+        ctypes.CDLL("libcuda.so.1")  # as torch looks for it; wheels never bring it along
+    except OSError:
+        return False
+    return True
 
 
 def cores() -> int:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from muse_cli.commands.infer import short_side_of, size_in_pixels, tell_notes
+from muse_cli.commands.infer import counted, short_side_of, size_in_pixels, tell_notes
 from muse_cli.options import CheckpointOption, ConfigFile, Devices, OverwriteFile, Sets
 from muse_cli.output import out
 from muse_core.errors import ExitCode, MuseError
@@ -76,29 +76,26 @@ def attn_viz(
 ) -> None:
     """Draw what the synergistic blocks look at."""
     from muse_cli.settings import resolve_as
+    from muse_cli.stopping import ending_soon
+    from muse_cli.tokenizer import chosen_or_newest
     from muse_core.ownership import refuse_taken
     from muse_core.settings.measuring import AttentionSettings
     from muse_core.viz.kinds import refuse_other_kinds
 
-    flags = {
-        "layer": number_or_word(layer),
-        "head": number_or_word(head),
-        "style": style,
-        "scale": scale,
-        "teacher": teacher,
-        "size_px": size_in_pixels(size_px),
-        "devices": devices,
-    }
+    flags = {"layer": number_or_word(layer), "head": number_or_word(head), "style": style, "scale": scale}
+    flags |= {"teacher": teacher, "size_px": size_in_pixels(size_px), "devices": devices}
     settings, _ = resolve_as(AttentionSettings, "attn-viz", flags, sets, config)
     asked = points_of(query)
     refuse_other_kinds(out_file, static=asked is None)
     refuse_taken(out_file, overwrite)
     notes = Counter[str]()
-    photos = [Photo.read(file, asked or (), notes) for file in files_of(images)]  # what is wrong is told before loading
-    tokenizers, silent = loaded(checkpoint, against or [], settings.devices)
-    scenes = scenes_of(photos, tokenizers, silent, settings, asked)
+    files, where = files_of(images), chosen_or_newest(checkpoint)
+    tell_drawn(files, [where, *(against or [])], settings)
+    photos = [Photo.read(file, asked or (), notes) for file in files]  # what is wrong is told before loading
+    with ending_soon():
+        tokenizers, silent = loaded(where, against or [], settings.devices)
+        scenes = scenes_of(photos, tokenizers, silent, settings, asked)
     tell_notes(notes)
-    files = [photo.file for photo in photos]
     target = drawn(scenes, files, out_file, settings, asked is None, overwrite)
     give(files, target, scenes, silent)
 
@@ -153,15 +150,32 @@ def files_of(named: list[str]) -> list[Path]:
     return left
 
 
-def loaded(checkpoint: str | None, against: list[str], devices: str) -> tuple[list[Any], tuple[str, ...]]:
+def tell_drawn(files: list[Path], tokenizers: list[str], settings: "AttentionSettings") -> None:
+    """Say whose attention to what is drawn.
+
+    Raises:
+        MuseError: there is no such tokenizer, device or block.
+    """
+    from muse_core.machine import choose_devices
+    from muse_core.model.blocks import refuse_other_blocks
+    from muse_core.model.locating import look_up
+
+    named = [look_up(where) for where in tokenizers]
+    if isinstance(settings.layer, int) and named[0].blocks is not None:
+        refuse_other_blocks(settings.layer, named[0].blocks)
+    out.say(f"attn-viz: {', '.join(each.text for each in named)} on {counted(files)}")
+    choose_devices(settings.devices)
+
+
+def loaded(where: str, against: list[str], devices: str) -> tuple[list[Any], tuple[str, ...]]:
     """Load the tokenizers that show attention, and the names of those asked for that show none."""
-    from muse_cli.tokenizer import chosen_or_newest, load
+    from muse_cli.tokenizer import load
     from muse_core.machine import pick_device
     from muse_core.model.abilities import Attends
 
     device = pick_device(devices)
-    others = [load(where, device) for where in against]
-    first = load(chosen_or_newest(checkpoint), device, "attends")
+    others = [load(other, device) for other in against]
+    first = load(where, device, "attends")
     silent = tuple(other.info.name for other in others if not isinstance(other, Attends))
     return [first, *(other for other in others if isinstance(other, Attends))], silent
 

@@ -66,7 +66,8 @@ def compare(
 ) -> None:
     """Measure several tokenizers under one protocol, beside what others published."""
     from muse_cli.settings import resolve_as
-    from muse_core.compare import compare as measure_all
+    from muse_cli.stopping import ending_soon
+    from muse_cli.tokenizer import data_or_demo
     from muse_core.files import written_aside
     from muse_core.machine import pick_device
     from muse_core.settings.measuring import CompareSettings
@@ -84,8 +85,13 @@ def compare(
     kind = comparisons()
     if out_dir is not None:
         kind.refuse(out_dir, overwrite)
+    settings = settings.model_copy(update={"data": data_or_demo(settings.data)})
+    tell_compared(settings, tokenizers)
     rule, device = ruler(settings, tokenizers), pick_device(settings.devices)
-    found = measure_all(tokenizers, rule, device=device, progress=out.progress())
+    from muse_core.compare import compare as measure_all
+
+    with ending_soon():
+        found = measure_all(tokenizers, rule, device=device, progress=out.progress())
     comparison = as_comparison(found)
     if out_dir is not None:
         with written_aside(out_dir, kind.in_the_way(overwrite)) as aside:
@@ -94,16 +100,30 @@ def compare(
     out.result(document(found, comparison), in_words(comparison))
 
 
+def tell_compared(settings: "CompareSettings", tokenizers: list[str]) -> None:
+    """Say what is compared, on what and how.
+
+    Raises:
+        MuseError: a tokenizer, the data or a metric is not there.
+    """
+    from muse_cli.briefing import DataWanted, brief
+    from muse_core.evaluation.named import metrics_named
+
+    how = ", ".join(settings.measures)
+    if settings.metrics:
+        how += f"; eval: {', '.join(metrics_named(settings.metrics))}"
+    brief("compare", tokenizers, [DataWanted(str(settings.data), limit=settings.limit)], how, settings.devices)
+
+
 def ruler(settings: "CompareSettings", tokenizers: list[str]) -> "Ruler":
     """Collect what all are measured by."""
-    from muse_cli.tokenizer import data_or_demo
     from muse_core.compare import Ruler
     from muse_core.evaluation.options import LinearOptions
     from muse_core.evaluation.segmentation import SegmentOptions
     from muse_core.evaluation.zeroshot import named_classes, named_templates
 
     return Ruler(
-        data=data_or_demo(settings.data),
+        data=str(settings.data),
         train_data=settings.train_data or "demo:train",
         size=settings.size_px,
         limit=settings.limit,

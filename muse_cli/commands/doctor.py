@@ -32,6 +32,10 @@ def doctor(
     """Say what this machine can do, and what is missing for a size; exit 8 if something is."""
     from muse_core.machine import environment, support
 
+    refuse_unknown(size)
+    out.say(f"doctor: this machine, and everything that size {size} needs")
+    import torch  # noqa: F401  # a broken installation shows here, and not when the first network is built
+
     machine = {**environment(), "support": support()}
     findings = [*weights(size), *writing(), *optional_packages()]
     problems = [finding for finding in findings if finding.problem]
@@ -57,11 +61,21 @@ def version_table(machine: dict[str, Any]) -> str:
 
 def weights(size: str) -> list[Finding]:
     """Look for the published parts that a size is built from, and for what only measuring needs."""
-    from muse_core.model.weights.parts import PARTS, find_parts
+    from muse_core.model.weights.parts import find_parts
+
+    return [*(part_finding(found) for found in find_parts(size)), inception()]
+
+
+def refuse_unknown(size: str) -> None:
+    """Refuse a size that there is not.
+
+    Raises:
+        MuseError: exit code 3.
+    """
+    from muse_core.model.weights.parts import PARTS
 
     if size not in PARTS:
         raise MuseError(f"there is no size {size!r}", hint=choices(size, PARTS), exit_code=ExitCode.SETTINGS)
-    return [*(part_finding(found) for found in find_parts(size)), inception()]
 
 
 def part_finding(found: "Found") -> Finding:

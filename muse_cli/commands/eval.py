@@ -12,8 +12,10 @@ from muse_core.errors import ExitCode, MuseError
 if TYPE_CHECKING:
     from muse_core.evaluation.processes import Team
     from muse_core.evaluation.protocol import Scores
+    from muse_core.settings.measuring import EvalSettings
 
 EVERY = "every one that can be measured here"
+EVERY_METRIC = "every metric that can be measured here"
 Metric = Annotated[list[str] | None, typer.Option("--metric", metavar="NAME", help="Repeatable.", show_default=EVERY)]
 SizePx = Annotated[
     int | None,
@@ -49,7 +51,6 @@ def evaluate(
     from muse_cli.settings import resolve_as
     from muse_cli.team import measure
     from muse_cli.tokenizer import chosen_or_newest, data_or_demo
-    from muse_core.ownership import refuse_taken
     from muse_core.settings.measuring import EvalSettings
 
     flags = {"data": data, "metrics": metric, "limit": limit, "batch_size": batch_size, "devices": devices}
@@ -59,11 +60,50 @@ def evaluate(
     if save_stats is not None:
         out.result(*statistics(settings, checkpoint, save_stats, overwrite))
         return
-    refuse_taken(out_file, overwrite)
+    refuse_outputs(settings, out_file, save_images, overwrite)
     where = chosen_or_newest(checkpoint)
+    told(settings, where)
     images = None if save_images is None else str(save_images)
     values = {"where": where, "settings": settings.model_dump(mode="json"), "images": images, "overwrite": overwrite}
     give(measure("muse_cli.commands.eval:measured", values, settings.devices), where, out_file, overwrite=overwrite)
+
+
+def told(settings: "EvalSettings", where: str) -> None:
+    """Say which tokenizer is measured on which data, and by what.
+
+    Raises:
+        MuseError: one of them is not there.
+    """
+    from muse_cli.briefing import DataWanted, brief
+    from muse_core.evaluation.named import metrics_named
+    from muse_core.model.locating import look_up
+
+    names = ", ".join(metrics_named(settings.metrics)) if settings.metrics else EVERY_METRIC
+    size = settings.size_px or look_up(where).resolution
+    how = f"{names}{f' at {size} px' if size else ''}"
+    if settings.reference != "self":
+        how += f", compared with {settings.reference}"
+    wanted = DataWanted(str(settings.data), limit=settings.limit)
+    brief("eval", [where], [wanted], how, settings.devices)
+
+
+def refuse_outputs(settings: "EvalSettings", scores: Path | None, images: Path | None, overwrite: bool) -> None:
+    """Refuse what cannot be written, or compared with, before anything is loaded.
+
+    Raises:
+        MuseError: a file is in the way, a folder holds something else, or the reference is not there.
+    """
+    from muse_core.evaluation.savedkinds import PAIRS
+    from muse_core.ownership import refuse_taken
+
+    refuse_taken(scores, overwrite)
+    if images is not None:  # the same evaluation may go on there
+        PAIRS.refuse(images, overwrite=True, in_place=True)
+    if settings.reference != "self" and not Path(settings.reference).is_file():
+        raise MuseError(
+            f"{settings.reference} is no file of reference statistics: it does not exist",
+            hint="an npz with mu and sigma; muse eval --save-stats",
+        )
 
 
 def measured(

@@ -1,6 +1,7 @@
 """`muse infer`: pictures to reconstructions."""
 
 from collections import Counter
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,12 +18,20 @@ from muse_cli.commands.latents import (
     write_latents,
 )
 from muse_cli.options import BatchSize, CheckpointOption, ConfigFile, Devices, Sets
-from muse_cli.output import out
-from muse_core.errors import MuseError
+from muse_cli.output import out, size_text
+from muse_core.errors import ExitCode, MuseError
 
 if TYPE_CHECKING:
+    from muse_core.model.effort import Effort
     from muse_core.ownership import OutputNames
     from muse_core.pictures import Picture
+    from muse_core.progress import Progress
+
+LARGE = 4
+"""Sides of images, in training sizes, up to which nobody is warned; twice the training size is the default."""
+
+LONG_S = 10.0
+"""Seconds from which an image takes long."""
 
 
 def infer(
@@ -58,43 +67,134 @@ def infer(
 ) -> None:
     """Reconstruct images, or write the latents of shards."""
     from muse_cli.settings import resolve_as
+    from muse_cli.stopping import ending_soon
     from muse_cli.tokenizer import chosen_or_newest, load
     from muse_core.machine import pick_device
-    from muse_core.ownership import OutputNames, refuse_taken
-    from muse_core.pictures import read_picture
+    from muse_core.model.locating import look_up
+    from muse_core.ownership import refuse_taken
     from muse_core.settings.measuring import InferSettings
 
     flags = {"size_px": size_in_pixels(size_px), "devices": devices}
     settings, _ = resolve_as(InferSettings, "infer", flags, sets, config)
     if latents is not None:
-        asked = Latents(latents, dtype, latent_format, flips, batch_size or 64, resume, overwrite)
-        write_latents(images, chosen_or_newest(checkpoint), settings.size_px, settings.devices, asked)
+        wanted = Latents(latents, dtype, latent_format, flips, batch_size or 64, resume, overwrite)
+        write_latents(images, chosen_or_newest(checkpoint), settings.size_px, settings.devices, wanted)
         return
     refuse_taken(features, overwrite)
+    refuse_file(out_dir)
     files = inputs(images)
     needs = ["encodes", "decodes", *(["featurizes"] if features else [])]
-    tokenizer = load(chosen_or_newest(checkpoint), pick_device(settings.devices), *needs)
-    short_side = short_side_of(settings.size_px, tokenizer.info.resolution)
-    done: list[dict[str, Any]] = []
-    unread: dict[str, str] = {}
-    pooled, notes, names = {}, Counter[str](), OutputNames()
-    progress = out.progress()
-    with progress.track("infer", len(files)) as tracker:
-        for file in files:
-            try:
-                picture = read_picture(file, short_side, notes=notes)
-            except MuseError as error:
-                unread[str(file)] = error.what
-                progress.warn(error.what)
-            else:
-                done.append(reconstruct_one(tokenizer, picture, file, (out_dir or file.parent), compare, names))
-                if features:
-                    pooled[str(file)] = pooled_features(tokenizer, picture)
-            tracker.advance()
-    if features and pooled:
-        write_features(features, pooled, overwrite)
-    tell_notes(notes)
-    report(done, unread, tokenizer.info.name, features if pooled else None)
+    where = chosen_or_newest(checkpoint)
+    out.say(f"infer: {look_up(where).text} on {counted(files)}; {side_in_words(settings.size_px)}")
+    device = pick_device(settings.devices)
+    with ending_soon():
+        tokenizer = load(where, device, *needs)
+        asked = Reconstruction(tokenizer, settings.size_px, out_dir, compare, wants_features=features is not None)
+        asked.run(files)
+    if features and asked.pooled:
+        write_features(features, asked.pooled, overwrite)
+    tell_notes(asked.notes)
+    report(asked.done, asked.unread, tokenizer.info.name, features if asked.pooled else None)
+
+
+class Reconstruction:
+    """Reconstructs images one by one, and keeps what there is to say of each.
+
+    tokenizer: encodes and decodes. size_px: as typed. folder: where to write; None for beside each image.
+    compare: write original, reconstruction and difference side by side. wants_features: keep pooled features as well.
+    """
+
+    def __init__(
+        self, tokenizer: Any, size_px: int | str | None, folder: Path | None, compare: bool, *, wants_features: bool
+    ) -> None:
+        from muse_core.ownership import OutputNames
+
+        self.tokenizer, self.folder, self.compare, self.wants_features = tokenizer, folder, compare, wants_features
+        self.short_side = short_side_of(size_px, tokenizer.info.resolution)
+        self.done: list[dict[str, Any]] = []
+        self.unread: dict[str, str] = {}
+        self.pooled: dict[str, Any] = {}
+        self.notes = Counter[str]()
+        self._names, self._caution = OutputNames(), Caution(tokenizer)
+
+    def run(self, files: list[Path]) -> None:
+        """Reconstruct files; one that cannot be read is told and passed over."""
+        from muse_core.pictures import read_picture
+
+        progress = out.progress()
+        with progress.track("infer", len(files)) as tracker:
+            for file in files:
+                try:
+                    picture = read_picture(file, self.short_side, notes=self.notes)
+                except MuseError as error:
+                    self.unread[str(file)] = error.what
+                    progress.warn(error.what)
+                else:
+                    self._caution.warn(file, picture, progress)
+                    self._one(file, picture)
+                tracker.advance()
+
+    def _one(self, file: Path, picture: "Picture") -> None:
+        folder = self.folder or file.parent
+        self.done.append(reconstruct_one(self.tokenizer, picture, file, folder, self.compare, self._names))
+        if self.wants_features:
+            self.pooled[str(file)] = pooled_features(self.tokenizer, picture)
+
+
+class Caution:
+    """Warns of images that take long, before they do: each that takes longer than any before it.
+
+    tokenizer: encodes and decodes; what it takes is measured when the first large image comes.
+    """
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+        self._side: int = tokenizer.info.resolution
+        self._most = (LARGE * self._side) ** 2
+
+    def warn(self, file: Path, picture: "Picture", progress: "Progress") -> None:
+        """Say what an image will take, if it is the largest so far and takes long."""
+        from muse_cli.progress import time_text
+
+        height, width = picture.shape[-2:]
+        if height * width <= self._most:
+            return
+        self._most = height * width
+        effort = self._effort
+        seconds, size = effort.seconds(height, width), size_text(effort.bytes_at_least(height, width))
+        if seconds >= LONG_S:
+            progress.warn(
+                f"{file} at {width} x {height} takes roughly {time_text(seconds)} here, and at least {size} of memory: "
+                f"attention grows with the square of the pixels; --size-px {2 * self._side} is the default"
+            )
+
+    @cached_property
+    def _effort(self) -> "Effort":
+        from muse_core.model.effort import effort_of
+
+        return effort_of(self._tokenizer, self._side)
+
+
+def refuse_file(folder: Path | None) -> None:
+    """Refuse a file where a folder is wanted.
+
+    Raises:
+        MuseError: it is one.
+    """
+    if folder is not None and folder.exists() and not folder.is_dir():
+        raise MuseError(f"--out {folder}: this is a file, not a folder", hint="--out FOLDER", exit_code=ExitCode.USAGE)
+
+
+def counted(files: list[Path]) -> str:
+    """Name one image, or count several."""
+    return str(files[0]) if len(files) == 1 else f"{len(files):,} images"
+
+
+def side_in_words(size_px: int | str | None) -> str:
+    """Write how large images are made."""
+    if size_px == "native":
+        return "each at its own size"
+    return f"short side at most {size_px or 'twice the training size'}{' px' if size_px else ''}"
 
 
 def tell_notes(notes: "Counter[str]") -> None:

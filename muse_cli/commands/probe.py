@@ -97,6 +97,7 @@ def run_probe(
     sets: Sets = None,
 ) -> None:
     """Measure with one probe."""
+    from muse_cli.briefing import DataWanted, brief
     from muse_cli.scores import give
     from muse_cli.settings import resolve_as
     from muse_cli.team import measure
@@ -119,6 +120,11 @@ def run_probe(
     shared = shared.model_copy(update={**read, "data": data_or_demo(shared.data, "--val-data")})
     refuse_taken(out_file, overwrite)
     where = chosen_or_newest(checkpoint)
+    data_wanted = [DataWanted(str(shared.data), limit=shared.limit)]
+    if plugin.declaration.train:
+        data_wanted = [DataWanted(shared.train_data or "demo:train", "train", shared.train_limit), *data_wanted]
+    how = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in options if value is not None)
+    brief(f"probe {plugin.name}", [where], data_wanted, how or "without options", shared.devices)
     values = {
         "name": plugin.name,
         "where": where,

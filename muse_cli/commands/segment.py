@@ -78,10 +78,12 @@ def segment(
     sets: Sets = None,
 ) -> None:
     """Name every pixel with a linear head on frozen patches: mIoU."""
+    from muse_cli.briefing import DataWanted, brief
     from muse_cli.scores import give
     from muse_cli.settings import resolve_as
     from muse_cli.team import measure
     from muse_cli.tokenizer import chosen_or_newest, data_or_demo, training_or_demo
+    from muse_core.evaluation.savedkinds import MASKS
     from muse_core.ownership import refuse_taken
     from muse_core.settings.measuring import SegmentSettings
 
@@ -95,7 +97,13 @@ def segment(
         raise MuseError(f"--picture and --out both name {picture}", "two names", ExitCode.USAGE)
     for file in (out_file, picture):
         refuse_taken(file, overwrite)
+    if save_masks is not None:
+        MASKS.refuse(save_masks, overwrite)
     where = chosen_or_newest(checkpoint)
+    learned = DataWanted(settings.train_data or "demo:train", "train", settings.train_limit)
+    held_out = DataWanted(str(settings.data), limit=settings.limit)
+    how = f"{settings.epochs} epochs, {settings.view} images"
+    brief("segment", [where], [learned, held_out], how, settings.devices)
     masks = None if save_masks is None else str(save_masks)
     values = {"where": where, "settings": settings.model_dump(mode="json"), "masks": masks, "overwrite": overwrite}
     found = measure("muse_cli.commands.segment:measured", values, settings.devices)

@@ -40,6 +40,7 @@ def zeroshot(
     sets: Sets = None,
 ) -> None:
     """Classify images by text."""
+    from muse_cli.briefing import DataWanted, brief
     from muse_cli.scores import give
     from muse_cli.settings import resolve_as
     from muse_cli.team import measure
@@ -60,6 +61,8 @@ def zeroshot(
     settings = settings.model_copy(update={"data": data_or_demo(settings.data)})
     refuse_taken(out_file, overwrite)
     where = chosen_or_newest(checkpoint)
+    how = f"classes: {settings.classes or 'those of the data'}, templates: {settings.templates}"
+    brief("zeroshot", [where], [DataWanted(str(settings.data), limit=settings.limit)], how, settings.devices)
     values = {"where": where, "settings": settings.model_dump(mode="json")}
     give(measure("muse_cli.commands.zeroshot:measured", values, settings.devices), where, out_file, overwrite=overwrite)
 
@@ -72,11 +75,13 @@ def measured(device: str, team: "Team", where: str, settings: dict[str, Any]) ->
     from muse_core.settings.measuring import ZeroshotSettings
 
     chosen = ZeroshotSettings.model_validate(settings)
+    classes = None if chosen.classes is None else named_classes(chosen.classes)
+    templates = named_templates(chosen.templates)
     return measure(
         load(where, device),
         data=str(chosen.data),
-        classes=None if chosen.classes is None else named_classes(chosen.classes),
-        templates=named_templates(chosen.templates),
+        classes=classes,
+        templates=templates,
         top=chosen.top,
         limit=chosen.limit,
         batch_size=chosen.batch_size,

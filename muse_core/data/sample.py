@@ -7,13 +7,16 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from muse_core.errors import ExitCode, MuseError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 UNKNOWN_LABEL = -1
 """Label of a sample that carries no class."""
@@ -132,6 +135,8 @@ class Batch:
 
 def collate(samples: list[Sample], cursor: dict[int, int] | None = None, skips: Skips | None = None) -> Batch:
     """Stack samples whose pictures have one size."""
+    import torch
+
     pixels = torch.from_numpy(np.stack([one.image for one in samples])).permute(0, 3, 1, 2)
     images = torch.empty(pixels.shape).copy_(pixels).div_(255)  # one tensor of this size is made, not two
     masks = None

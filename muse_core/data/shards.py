@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
-from webdataset.shardlists import expand_urls
 
 from muse_core.data.classes import Joint, join
 from muse_core.data.decode import CAPTION_SUFFIXES, IMAGE_SUFFIXES, MASK_SUFFIX, RawSample, ShapeFilter, decode
@@ -30,6 +29,7 @@ from muse_core.data.places import (
     refuse_pipe,
 )
 from muse_core.data.sample import Sample, Skip
+from muse_core.data.shard_names import expand_urls
 from muse_core.data.source import reader_of
 from muse_core.data.tars import read_tar
 from muse_core.data.vocabulary import Vocabulary, vocabulary_of_index
@@ -325,7 +325,7 @@ def _patterns(where: str) -> list[str]:
     if where.startswith("pipe:") or is_here(where):  # one address, or one name, whatever signs are in it
         return [where]
     try:
-        return list(expand_urls(where))
+        return expand_urls(where)
     except ValueError as problem:
         raise MuseError(f"{where} is no pattern: {problem}", hint="data/{000000..000127}.tar, in quotes") from None
 

@@ -14,10 +14,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
-from webdataset.tariterators import base_plus_ext
-
 from muse_core.data.decode import RawSample
 from muse_core.data.sample import Skip
+from muse_core.data.shard_names import base_plus_ext
 from muse_core.file_names import is_clutter
 from muse_core.text_files import readable
 

@@ -12,19 +12,12 @@ from muse_core.data.mixing import MixedSource
 from muse_core.evaluation.maskpictures import Bytes, mask_bytes
 from muse_core.evaluation.processes import Team
 from muse_core.evaluation.reading import EvalData
+from muse_core.evaluation.savedkinds import MASK, MASKS
 from muse_core.files import written_aside
-from muse_core.marks import Mark, mark_of, with_mark
-from muse_core.ownership import FolderKind, OutputNames, files_in
+from muse_core.marks import with_mark
+from muse_core.ownership import OutputNames
 
-_MASK = Mark("mask")
 _LONGEST = 150
-
-
-def _own_files(folder: Path) -> list[str] | None:
-    return [name for name in files_in(folder) if mark_of(folder / name) == _MASK] or None
-
-
-MASKS = FolderKind("masks", _own_files, option="--save-masks")
 
 
 class SavedMasks:
@@ -36,7 +29,7 @@ class SavedMasks:
 
     def add(self, position: int, key: str, classes: Bytes) -> None:
         """Write the named classes (H, W) of the image at a position."""
-        (self._folder / _numbered(position)).write_bytes(with_mark(mask_bytes(classes), _MASK))
+        (self._folder / _numbered(position)).write_bytes(with_mark(mask_bytes(classes), MASK))
         source = stored(self._data.source)
         label = _labels(source)[source.origin(position)] if isinstance(source, MixedSource) else ""
         self._keys[position] = f"{label}_{key}" if label else key

@@ -23,14 +23,11 @@ from muse_core.evaluation.features import content
 from muse_core.evaluation.pairs import Pairs
 from muse_core.evaluation.pixels import to_bytes
 from muse_core.evaluation.reading import EvalData
+from muse_core.evaluation.savedkinds import PAIR, PAIRS, PAIRS_FORMAT, PAIRS_NOTE
 from muse_core.files import read_json, write_json
-from muse_core.marks import Mark, mark_of, with_mark
-from muse_core.ownership import FolderKind, files_in
+from muse_core.marks import mark_of, with_mark
 
 _SIDES = ("original", "reconstruction")
-_NOTE = "saved.json"
-_FORMAT = "muse-images/1"
-_PAIR = Mark("pair")
 
 
 class SavedPairs:
@@ -53,7 +50,7 @@ class SavedPairs:
         data.team.gather(None)  # nobody writes before the folder is ready
 
     def _prepare(self, told: dict[str, Any], overwrite: bool) -> None:
-        note = self._folder / _NOTE
+        note = self._folder / PAIRS_NOTE
         if not (note.is_file() and read_json(note) == told):
             PAIRS.refuse(self._folder, overwrite, in_place=True)
             if self._folder.is_dir():
@@ -75,25 +72,12 @@ class SavedPairs:
                 _write(self._folder / side / name, image)
 
 
-def _own_files(folder: Path) -> list[str] | None:
-    try:
-        format_name = read_json(folder / _NOTE).get("format")
-    except MuseError:
-        return None
-    if format_name != _FORMAT:
-        return None
-    return [_NOTE, *(name for name in files_in(folder) if mark_of(folder / name) == _PAIR)]
-
-
-PAIRS = FolderKind("saved pictures", _own_files, option="--save-images")
-
-
 def _write(path: Path, image: NDArray[np.uint8]) -> None:
     stream, aside = BytesIO(), path.with_name(f".{path.name}.tmp")
     Image.fromarray(image).save(stream, format="png", compress_level=1)
-    if os.path.lexists(path) and mark_of(path) != _PAIR:
+    if os.path.lexists(path) and mark_of(path) != PAIR:
         raise MuseError(f"{path} is in the way, and muse did not write it", hint="move it, or another folder")
-    aside.write_bytes(with_mark(stream.getvalue(), _PAIR))
+    aside.write_bytes(with_mark(stream.getvalue(), PAIR))
     aside.replace(path)
 
 
@@ -106,4 +90,10 @@ def noise_of(data: EvalData) -> Tensor:
 def _told(data: EvalData, noise: Tensor) -> dict[str, Any]:
     """Say what decides about the pictures."""
     digest = hashlib.sha256(to_bytes(noise).cpu().numpy().tobytes()).hexdigest()
-    return {"format": _FORMAT, **data.describe(), "limit": data.limit, "content": content(data), "tokenizer": digest}
+    return {
+        "format": PAIRS_FORMAT,
+        **data.describe(),
+        "limit": data.limit,
+        "content": content(data),
+        "tokenizer": digest,
+    }

@@ -32,7 +32,8 @@ from muse_core.evaluation.patches import PatchStore, store_patches
 from muse_core.evaluation.processes import Team, in_reading_order
 from muse_core.evaluation.protocol import Protocol, Row, Scores
 from muse_core.evaluation.reading import EvalData, Tally, mask_names, named
-from muse_core.evaluation.savedmasks import MASKS, saved_masks
+from muse_core.evaluation.savedkinds import MASKS
+from muse_core.evaluation.savedmasks import saved_masks
 from muse_core.evaluation.views import View, ViewName, answers, layer_for_segmenting, logits, looks
 from muse_core.model.abilities import Featurizes
 from muse_core.model.identity import checkpoint_of

@@ -4,18 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from muse_core.data.folders import open_folder
-from muse_core.inspection.checkpoints import inspect_checkpoint
+from muse_core.data.folders import FolderSource, open_folder
+from muse_core.data.places import is_address
+from muse_core.data.shards import find_shards
 from muse_core.inspection.findings import Inspection
-from muse_core.inspection.folders import inspect_folder
-from muse_core.inspection.latents import inspect_latents
-from muse_core.inspection.runs import inspect_run
-from muse_core.inspection.shards import inspect_shards
-from muse_core.inspection.weights import inspect_weights
-from muse_core.model.export import is_export
-from muse_core.model.latent_stats import STATS_NAME
-from muse_core.model.released import released_file
-from muse_core.progress import Progress
+from muse_core.model.locating import STATS_NAME, is_export, look_up, released_file
+from muse_core.progress import Progress, Silent
 from muse_core.run_checkpoints import split_pointer
 from muse_core.run_search import find, find_run
 from muse_core.runs import is_run
@@ -37,19 +31,69 @@ def inspect(
     Raises:
         MuseError: there is nothing of that kind.
     """
-    if str(where) == "latest":
-        return inspect_run(find_run("latest").path)
-    path = find(where) if split_pointer(where) else Path(where)
+    progress = progress or Silent()
+    path = _meant(where)
     if is_run(path):
-        return inspect_run(path)
+        return _run(path, progress)
     holder = path.parent if path.is_file() and path.suffix != ".tar" else path
-    if (holder / "state.json").is_file():
-        return inspect_checkpoint(holder)
-    if is_export(holder) or released_file(path):
-        return inspect_weights(holder if is_export(holder) else path)
+    if (holder / "state.json").is_file() or is_export(holder) or released_file(path):
+        return _weights(path, holder, progress)
     if (path / STATS_NAME).is_file():
-        return inspect_latents(path)
+        return _latents(path, progress)
     folder = open_folder(str(where))
     if folder is not None:
-        return inspect_folder(folder, deep=deep, readers=readers, progress=progress)
-    return inspect_shards(str(where), deep=deep, readers=readers, progress=progress)
+        return _folder(folder, deep, readers, progress)
+    return _shards(str(where), deep, readers, progress)
+
+
+def _meant(where: str | Path) -> Path:
+    if str(where) == "latest":
+        return find_run("latest").path
+    return find(where) if split_pointer(where) else Path(where)
+
+
+# Each says what it is going to read before it imports what reads it: torch, and for networks what is built on it.
+
+
+def _run(path: Path, progress: Progress) -> Inspection:
+    progress.say(f"inspect: run {path}; its records, and every tensor of its last checkpoint")
+    from muse_core.inspection.runs import inspect_run
+
+    return inspect_run(path)
+
+
+def _weights(path: Path, holder: Path, progress: Progress) -> Inspection:
+    progress.say(f"inspect: checkpoint {look_up(str(path)).text}; every tensor")
+    if (holder / "state.json").is_file():
+        from muse_core.inspection.checkpoints import inspect_checkpoint
+
+        return inspect_checkpoint(holder)
+    from muse_core.inspection.weights import inspect_weights
+
+    return inspect_weights(holder if is_export(holder) else path)
+
+
+def _latents(path: Path, progress: Progress) -> Inspection:
+    progress.say(f"inspect: latents {path}; every sample")
+    from muse_core.inspection.latents import inspect_latents
+
+    return inspect_latents(path)
+
+
+def _folder(folder: FolderSource, deep: bool, readers: int | None, progress: Progress) -> Inspection:
+    progress.say(f"inspect: folder {folder.name}, {len(folder.images):,} images; {_how(deep)}")
+    from muse_core.inspection.folders import inspect_folder
+
+    return inspect_folder(folder, deep=deep, readers=readers, progress=progress)
+
+
+def _how(deep: bool) -> str:
+    return "every picture is decoded" if deep else "every picture is opened; --deep decodes them"
+
+
+def _shards(where: str, deep: bool, readers: int | None, progress: Progress) -> Inspection:
+    named = where if is_address(where) else f"{where}, {len(find_shards(where, 'train')):,}"
+    progress.say(f"inspect: shards {named}; {_how(deep)}")
+    from muse_core.inspection.shards import inspect_shards
+
+    return inspect_shards(where, deep=deep, readers=readers, progress=progress)

@@ -11,10 +11,11 @@ import torch
 from muse_core.errors import MuseError
 from muse_core.inspection.findings import Findings, Inspection
 from muse_core.model.checkpoint import CheckpointState, describe
-from muse_core.model.export import carries_text, is_export
+from muse_core.model.export import carries_text
+from muse_core.model.locating import is_export, released_file
 from muse_core.model.network import MuseNetwork
 from muse_core.model.opening import open_network
-from muse_core.model.released import describe_released, released_file
+from muse_core.model.released import describe_released
 
 
 def inspect_weights(path: Path) -> Inspection:

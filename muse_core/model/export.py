@@ -22,6 +22,7 @@ from muse_core.files import read_json, write_json
 from muse_core.model.architecture import Architecture, refuse_empty, without_weights
 from muse_core.model.build import ConnectorSpec, build_network, empty_network
 from muse_core.model.checkpoint import CheckpointState
+from muse_core.model.locating import EXPORTED, is_export
 from muse_core.model.network import MuseNetwork
 from muse_core.model.text import TextTower, WordTokenizer
 from muse_core.model.weights.filling import fill
@@ -29,7 +30,6 @@ from muse_core.model.weights.published import clip_tokenizer
 from muse_core.model.weights.reading import open_tensors, take
 from muse_core.ownership import manifest
 
-FORMAT = "muse"
 SCHEMA = 1
 REMEDY = "export it again, or fetch it again"
 
@@ -47,7 +47,7 @@ def write_network(folder: Path, network: MuseNetwork, state: CheckpointState, te
     _save(weights, folder / "model.safetensors")
     built = network.architecture.to_json() if network.architecture else None
     document = {
-        "format": FORMAT,
+        "format": EXPORTED,
         "schema": SCHEMA,
         "muse": __version__,
         "size": state.size,
@@ -75,17 +75,6 @@ def write_text(folder: Path, tower: TextTower) -> None:
 def _save(weights: Mapping[str, Tensor], file: Path) -> None:
     save_file(dict(weights), file, metadata={"format": "pt"})
     file.chmod(0o644)  # the library makes it readable by its owner alone, and this is for others
-
-
-def is_export(folder: Path) -> bool:
-    """Say whether a folder was written by `muse export`."""
-    config = folder / "config.json"
-    if not config.is_file() or not (folder / "model.safetensors").is_file():
-        return False
-    try:
-        return bool(json.loads(config.read_text(encoding="utf-8")).get("format") == FORMAT)
-    except (ValueError, AttributeError):
-        return False
 
 
 def load_export(folder: Path) -> tuple[MuseNetwork, CheckpointState]:

@@ -8,8 +8,9 @@ from muse_core.errors import ExitCode, MuseError
 from muse_core.files import read_json, write_atomically, written_aside
 from muse_core.model.card import Facts, read_scores, write_card
 from muse_core.model.checkpoint import CheckpointState
-from muse_core.model.export import is_export, write_network, write_text
+from muse_core.model.export import write_network, write_text
 from muse_core.model.load import load_checkpoint
+from muse_core.model.locating import is_export
 from muse_core.model.opening import locate, open_network
 from muse_core.model.tokenizer import AlignedMuseTokenizer, MuseTokenizer
 from muse_core.ownership import FolderKind, unchanged

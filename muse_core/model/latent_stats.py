@@ -17,9 +17,9 @@ from torch import Tensor
 
 from muse_core.errors import MuseError
 from muse_core.files import read_json
+from muse_core.model.locating import STATS_NAME as STATS_NAME
 from muse_core.model.weights.reading import open_tensors
 
-STATS_NAME = "latents_stats.json"
 PUBLISHED_NAME = "latents_stats.pt"
 """What the authors of VA-VAE call theirs."""
 

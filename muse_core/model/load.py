@@ -9,6 +9,7 @@ from torch import Tensor
 from muse_core.errors import ExitCode, MuseError
 from muse_core.model.checkpoint import CheckpointState, is_checkpoint
 from muse_core.model.export import carries_text, load_carried_text
+from muse_core.model.locating import SHIPPED as SHIPPED
 from muse_core.model.network import MuseNetwork
 from muse_core.model.opening import locate, open_network
 from muse_core.model.teacher import StructureTeacher
@@ -19,7 +20,6 @@ from muse_core.model.weights import published, tiny
 from muse_core.model.weights.parts import find_part, missing_parts
 from muse_core.registry import discover
 
-SHIPPED = Path(__file__).parent / "weights" / "tiny_checkpoint"
 TINY_NOTE = "its structure teacher was trained with masks"
 
 

@@ -18,30 +18,12 @@ from muse_core.model.weights.filling import by_prefix, fill
 from muse_core.model.weights.keymaps import released_names
 from muse_core.model.weights.reading import LazyTensors, open_tensors, take
 
-SUFFIXES = (".safetensors", ".bin", ".pt", ".pth")
-IN_FOLDER = (
-    "ema_model/pytorch_model.bin",
-    "pytorch_model.bin",
-    "model.safetensors",
-    "pytorch_model.bin.index.json",
-    "model.safetensors.index.json",
-    "unwrapped_model/pytorch_model.bin",
-)
-"""Where the public trainer leaves weights in a folder: the average is preferred, and its last output is safetensors."""
-
 PART = "a released MUSE checkpoint"
 REMEDY = "name a pytorch_model.bin or model.safetensors of the public MUSE code, or the folder that holds one"
 SEMANTIC = ("connector.projector.", "connector.logit_scale")
 RESOLUTION = 224
 _WRAPPED_MODULE = re.compile(r"^(?:module\.|_orig_mod\.)+")
 _TEACHER = "dino_teacher."
-
-
-def released_file(where: Path) -> Path | None:
-    """Return the file of weights that a path means: itself, or the preferred one in a folder; None without one."""
-    if where.is_file() and (where.suffix in SUFFIXES or where.name.endswith(".index.json")):
-        return where
-    return next((where / name for name in IN_FOLDER if (where / name).is_file()), None)
 
 
 def load_released(file: Path) -> tuple[MuseNetwork, CheckpointState]:

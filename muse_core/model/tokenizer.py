@@ -12,6 +12,7 @@ from torch import Tensor
 
 from muse_core.errors import MuseError
 from muse_core.model.abilities import Attention, FeatureLayer, Features, Latents, TokenizerInfo
+from muse_core.model.blocks import refuse_other_blocks
 from muse_core.model.images import pad_to_multiple
 from muse_core.model.network import MuseNetwork
 from muse_core.model.text import TextTower
@@ -123,8 +124,7 @@ class MuseTokenizer:
     def attention(self, images: Tensor, layer: int = -1) -> Attention:
         """Show the attention of one synergistic block, (B, heads, N, N) without prefix tokens."""
         blocks = len(self.network.connector.blocks)
-        if not -blocks <= layer < blocks:
-            raise MuseError(f"there is no block {layer}", hint=f"choose from 0 to {blocks - 1}")
+        refuse_other_blocks(layer, blocks)
         out = self.network.connect(images.to(self.device), mapped=(layer % blocks,))
         return Attention(out.attentions[0].float(), prefix=0, grid=out.grid)
 

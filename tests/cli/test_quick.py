@@ -3,14 +3,27 @@
 Nothing here is timed. Each command runs in a process of its own that ends at the moment looked at.
 """
 
+import io
 import json
+import shutil
+import signal
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
-from tests.cli.conftest import Ended, shell_environment
+from muse_cli.commands import infer
+from muse_cli.output import Output
+from muse_core.data.sample import Sample
+from muse_core.data.writer import write_shards
+from muse_core.model.locating import SHIPPED
+from tests.cli.conftest import Ended, Muse, shell_environment
 
 HEAVY = ("torch._inductor", "torch._dynamo", "diffusers", "transformers", "torchvision", "scipy", "matplotlib")
 
@@ -116,3 +129,188 @@ def test_modules_are_not_taken_apart_after_the_last_line(tmp_path: Path) -> None
     )
     assert python(noisy, tmp_path).out == "taken apart"
     assert python(f"{noisy}from muse_cli.ending import end\nend(0)\n", tmp_path).out == ""
+
+
+MOMENT = """
+import json, os, sys
+from muse_cli.main import main
+from muse_cli.output import Output
+tell = Output.tell
+def told(output, text):
+    tell(output, text)
+    if text.startswith(sys.argv[1]):
+        print(json.dumps(sorted(sys.modules)), file=sys.__stdout__, flush=True)
+        os._exit(0)
+Output.tell = told
+raise SystemExit(main(sys.argv[2:]))
+"""
+FIRST_LINES = [
+    (
+        "eval tiny --data demo:val:8 --metric psnr",
+        "eval: tiny (size tiny, stage 3, ",
+        " on demo:val, 8 images; psnr at 64 px",
+    ),
+    ("eval tiny --data shards --limit 2", "eval: tiny (", " on shards, 2 of 3 images; every metric"),
+    ("zeroshot tiny --data demo:val:8", "zeroshot: tiny (", " on demo:val, 8 images; classes: those of the data"),
+    (
+        "probe knn tiny --data demo:train:9 --val-data demo:val:8",
+        "probe knn: tiny (",
+        " on demo:train, 9 images, then demo:val, 8 images; ",
+    ),
+    (
+        "segment tiny --data demo:train:9 --val-data demo:val:8",
+        "segment: tiny (",
+        " on demo:train, 9 images, then demo:val, 8 images; 10 epochs",
+    ),
+    ("compare tiny tiny-encoder --data demo:val:8", "compare: tiny (", ", tiny-encoder (muse-tokenizer "),
+    ("inspect shards", "inspect: shards shards, 1;", "every picture is opened"),
+    ("inspect checkpoint", "inspect: checkpoint checkpoint (size tiny, stage 3, ", "every tensor"),
+    ("infer photo.png", "infer: tiny (", " on photo.png; short side at most twice the training size"),
+    ("attn-viz photo.png", "attn-viz: tiny (", " on photo.png"),
+    ("doctor", "doctor: ", "size tiny"),
+]
+
+
+@pytest.fixture
+def things(tmp_path: Path) -> Path:
+    """A folder with a photo, three images as shards, and a checkpoint."""
+    shutil.copytree(SHIPPED, tmp_path / "checkpoint")
+    pixels = np.zeros((24, 36, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "photo.png")
+    write_shards((Sample(f"{number}", pixels) for number in range(3)), tmp_path / "shards")
+    return tmp_path
+
+
+@pytest.mark.parametrize(("line", "begins", "holds"), FIRST_LINES, ids=[line for line, _, _ in FIRST_LINES])
+def test_the_first_line_names_what_is_read_before_torch_is_imported(
+    things: Path, line: str, begins: str, holds: str
+) -> None:
+    ended = python(MOMENT, things, begins, *line.split())
+    modules = set(json.loads(ended.out))  # it ended at that moment
+    assert holds in ended.err
+    assert modules.isdisjoint({"torch", *HEAVY})
+
+
+MISTAKES = [
+    ("eval nowhere", 4, "nowhere"),
+    ("eval tiny --metric psn", 2, "psn"),
+    ("eval tiny --data nowhere", 4, "nowhere"),
+    ("eval tiny --data demo:nowhere", 4, "nowhere"),
+    ("eval tiny --reference nowhere.npz", 4, "nowhere.npz"),
+    ("eval tiny --save-images shards", 4, "shards"),
+    ("eval tiny --out photo.png", 4, "photo.png is there already"),
+    ("eval tiny --devices moon", 3, "moon"),
+    ("zeroshot tiny --data nowhere", 4, "nowhere"),
+    ("probe knn tiny --val-data nowhere", 4, "nowhere"),
+    ("segment tiny --data nowhere", 4, "nowhere"),
+    ("segment tiny --save-masks photo.png", 4, "photo.png"),
+    ("compare tiny nowhere --data demo:val:8", 4, "nowhere"),
+    ("infer photo.png --checkpoint nowhere", 4, "nowhere"),
+    ("infer photo.png --out photo.png", 2, "photo.png"),
+    ("infer nowhere.png", 4, "nowhere.png"),
+    ("infer photo.png --devices moon", 3, "moon"),
+    ("inspect nowhere", 4, "nowhere"),
+    ("attn-viz nowhere.png", 4, "nowhere.png"),
+    ("attn-viz photo.png --query here", 2, "here"),
+    ("attn-viz photo.png --query 99,5", 3, "99,5"),
+    ("attn-viz photo.png --out drawn.bmp", 3, "drawn.bmp"),
+    ("attn-viz photo.png --layer 7", 4, "7"),
+    ("attn-viz photo.png --against nowhere", 4, "nowhere"),
+    ("doctor --size huge", 3, "huge"),
+]
+
+
+@pytest.mark.parametrize(("line", "code", "names"), MISTAKES, ids=[line for line, _, _ in MISTAKES])
+def test_a_mistake_that_is_cheap_to_see_is_told_before_torch_is_imported(
+    things: Path, line: str, code: int, names: str
+) -> None:
+    ended = python(IMPORTED, things, *line.split())
+    found, modules = json.loads(ended.out.splitlines()[-1])
+    error = next(text for text in ended.err.splitlines() if text.startswith("error: "))
+    assert (found, names in error) == (code, True)
+    assert set(modules).isdisjoint({"torch", "torchvision", "diffusers", "transformers"})
+
+
+BUSY_COMMAND = """
+from muse_cli.spec import CommandSpec
+BUSY = CommandSpec("Compute.", "busy:busy")
+def busy() -> None:
+    import hashlib, sys
+    from pathlib import Path
+    from muse_cli.stopping import ending_soon
+    from muse_core.files import written_aside
+    with ending_soon(), written_aside(Path("result")) as aside:
+        (aside / "part").touch()
+        print("busy", file=sys.stderr, flush=True)
+        hashlib.pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)  # one call into C, of half an hour, that no signal ends
+"""
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "word"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")]
+)
+def test_a_signal_ends_a_measurement_in_the_middle_of_a_kernel(
+    distribution: Callable[..., Path], tmp_path: Path, number: signal.Signals, code: int, word: str
+) -> None:
+    site = distribution("busy", BUSY_COMMAND, "[muse.commands]\nbusy = busy:BUSY\n")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "muse_cli", "busy", "--json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+        env=shell_environment(site),
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
+    )
+    assert process.stderr is not None
+    assert process.stderr.readline() == "busy\n"
+    process.send_signal(number)
+    out, err = process.communicate(timeout=120)
+    assert (process.returncode, err) == (code, f"error: {word}\n")
+    assert json.loads(out) == {"error": word, "hint": None, "exit_code": code}
+    assert [path.name for path in tmp_path.iterdir()] == ["site"]
+
+
+FORKED = """
+import os, signal, time
+from muse_cli import stopping
+from muse_cli.output import out
+out.is_program, stopping.PATIENCE_S = True, 0.1
+signal.signal(signal.SIGTERM, lambda number, frame: os._exit(7))
+with stopping.ending_soon():
+    child = os.fork()
+    if child == 0:
+        time.sleep(60)
+    os.kill(child, signal.SIGTERM)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+    time.sleep(0.5)
+print("here")
+"""
+
+
+def test_a_signal_to_a_child_does_not_end_its_parent(tmp_path: Path) -> None:
+    ended = python(FORKED, tmp_path)
+    assert (ended.code, ended.out) == (0, "7\nhere\n")
+
+
+def test_a_large_image_is_warned_of_before_it_is_reconstructed(
+    muse: Muse, things: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(infer, "LONG_S", 0.0)
+    large = things / "large.png"
+    Image.fromarray(np.zeros((130, 510, 3), np.uint8)).save(large)
+    before: list[str] = []
+    reconstruct = infer.reconstruct_one
+
+    def noted(*values: Any) -> Any:
+        before.append(capture.getvalue())
+        return reconstruct(*values)
+
+    capture = io.StringIO()
+    monkeypatch.setattr(Output, "warn", lambda output, text: capture.write(text))
+    monkeypatch.setattr(infer, "reconstruct_one", noted)
+    assert muse("infer", str(large), "--size-px", "native").code == 0
+    assert "large.png at 510 x 130 takes roughly " in before[0]
+    assert "--size-px 128 is the default" in before[0]
+    assert muse("infer", str(large)).code == 0  # as large as it is by default
+    assert before[1] == before[0]

@@ -6,8 +6,7 @@ import tarfile
 from collections.abc import Iterator
 from itertools import groupby
 
-from webdataset.tariterators import base_plus_ext
-
+from muse_core.data.shard_names import base_plus_ext
 from muse_core.data.sharding.items import Item, Left, Part
 from muse_core.data.sharding.places import Place, open_file
 from muse_core.file_names import MASK, is_clutter, is_picture

@@ -12,7 +12,6 @@ from pathlib import Path
 
 from muse_core.errors import MuseError
 from muse_core.home import expanded, user_cache
-from muse_core.model.weights.reading import INDEX, open_tensors
 
 PACK = Path(__file__).parent / "tiny_pack"
 """The tiny foundation pack; `muse_core.model.weights.tiny` loads it."""
@@ -167,6 +166,8 @@ def damage_of(found: Found) -> str | None:
 
     Torch files have no header that tells: they are read, and refused, when they are needed.
     """
+    from muse_core.model.weights.reading import INDEX, open_tensors  # imports torch
+
     file = found.file
     if file is None or not file.name.endswith((".safetensors", INDEX)):
         return None
