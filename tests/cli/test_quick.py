@@ -77,7 +77,7 @@ from muse_cli.ending import end
 
 def later():
     time.sleep(0.3)
-    print("thread")
+    print("thread\\n", end="")  # in one piece: two threads print
 
 class Held: pass
 held = Held()
@@ -278,9 +278,12 @@ from muse_cli.output import out
 out.is_program, stopping.PATIENCE_S = True, 0.1
 signal.signal(signal.SIGTERM, lambda number, frame: os._exit(7))
 with stopping.ending_soon():
+    ready, begun = os.pipe()
     child = os.fork()
     if child == 0:
+        os.write(begun, b"!")  # what arrives before Python is itself again is dropped
         time.sleep(60)
+    os.read(ready, 1)
     os.kill(child, signal.SIGTERM)
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
     time.sleep(0.5)
