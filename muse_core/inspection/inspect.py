@@ -81,7 +81,7 @@ def _latents(path: Path, progress: Progress) -> Inspection:
 
 
 def _folder(folder: FolderSource, deep: bool, readers: int | None, progress: Progress) -> Inspection:
-    progress.say(f"inspect: folder {folder.name}, {len(folder.images):,} images; {_how(deep)}")
+    progress.say(f"inspect: folder {folder.name}, {folder.images:,} images; {_how(deep)}")
     from muse_core.inspection.folders import inspect_folder
 
     return inspect_folder(folder, deep=deep, readers=readers, progress=progress)
