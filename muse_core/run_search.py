@@ -76,7 +76,7 @@ def find(where: str | Path) -> Path:
     if str(where) == "latest":
         return _last_of(latest_finished())
     pointer = split_pointer(where)
-    if pointer:
+    if pointer and (pointer[0] == "latest" or Path(pointer[0]).exists()):
         run = latest_finished() if pointer[0] == "latest" else _named(Path(pointer[0]))
         return _last_of(run) if pointer[1] == LAST else needed_best(run.path)
     path = Path(where)

@@ -82,7 +82,9 @@ def make_plan(
     missing += _missing_data(settings, world)
     captions = _captions(settings)
     missing += missing_captions(settings, captions)
-    lines = _lines(settings, network, division, init, world) + _contrast_lines(settings, captions)
+    lines = _lines(settings, network, division, init, world)
+    lines += [expected_line(settings, world)] if devices is None or devices.here else []
+    lines += _contrast_lines(settings, captions)
     lines += lane_lines(asked, settings, world)
     refusals = list(problems(settings, init, new=new))
     lines += [parts_line(network)] if cost else []
@@ -172,7 +174,6 @@ def _lines(
         f"held out {_held_out(settings)}",
         f"starts   {_start(settings, init)}",
         f"steps    {training.steps}, peak rate {settings.optim.lr:g} after {warmup_of(settings)} warm-up steps",
-        expected_line(settings, world),
     ]
 
 

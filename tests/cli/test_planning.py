@@ -50,6 +50,8 @@ def test_devices_that_are_not_here_can_be_planned_for_but_not_used(muse: Muse) -
     assert planned.code == ExitCode.DONE, planned.err
     assert "batch    32 images = 8 process(es) x 1 part(s) x 4" in planned.out
     assert "planned  for 8 GPUs, memory not known: not what this machine has" in planned.out
+    assert "\ntime " not in planned.out  # what was measured here says nothing of another machine
+    assert "\ntime " in muse(*asked[:-2], "--dry-run").out
     assert muse(*asked).code == ExitCode.MACHINE
     with pytest.raises(MuseError, match="these are no devices"):
         planned_devices("gpu", "1b")
