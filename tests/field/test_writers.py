@@ -187,6 +187,7 @@ RAW = re.compile(
 BEHIND_THE_DOOR = {
     "muse_core/files.py": "how files become whole",
     "muse_core/ownership.py": "the door",
+    "muse_core/run_checkpoints.py": "inside a run that is held",
     "muse_core/run_files.py": "inside a run that is held",
     "muse_core/runs.py": "inside a run that is held",
     "muse_core/training/identity.py": "inside a run that is held",
