@@ -25,7 +25,8 @@ def what_the_examples_name(trained: Path, tmp_path: Path, monkeypatch: pytest.Mo
     """A picture, a folder of them, the runs that examples mention, and stand-ins for training."""
     Image.new("RGB", (200, 160), (90, 160, 40)).save("photo.jpg")
     Path("photos").mkdir()
-    shutil.copy("photo.jpg", "photos/one.jpg")
+    for copy in ("photos/one.jpg", "a.jpg", "b.jpg", "c.jpg"):
+        shutil.copy("photo.jpg", copy)
     write_scene_shards("val", 8, Path("shards"), per_shard=4)
     for name in ("tiny-stage1-20261123-1432", "tiny-stage3-20261123-1502"):
         shutil.copytree(trained, tmp_path / "runs" / name)
