@@ -1,5 +1,6 @@
 """Every example in every help text runs; what trains for minutes is replaced by a stand-in."""
 
+import json
 import shlex
 import shutil
 from collections.abc import Mapping
@@ -13,10 +14,13 @@ from muse_cli import launch
 from muse_core.data.writer import write_scene_shards
 from muse_core.errors import ExitCode
 from muse_core.registry import discover
+from muse_core.runs import RunFolder
 from muse_core.settings.train import TrainSettings
 from tests.cli.conftest import Muse
+from tests.training.mini import lean
 
 EXAMPLES = [example for plugin in discover("muse.commands").values() for example in plugin.declaration.examples]
+_SETTINGS = json.dumps(lean(1, {"data.train": "demo"}).model_dump(mode="json"))
 A_CHECK_THAT_FINDS_SOMETHING = ("muse train --stage 2 --size 1b --dry-run", "muse doctor --size 1b")
 
 
@@ -25,12 +29,13 @@ def what_the_examples_name(trained: Path, tmp_path: Path, monkeypatch: pytest.Mo
     """A picture, a folder of them, the runs that examples mention, and stand-ins for training."""
     Image.new("RGB", (200, 160), (90, 160, 40)).save("photo.jpg")
     Path("photos").mkdir()
-    for copy in ("photos/one.jpg", "a.jpg", "b.jpg", "c.jpg"):
+    for copy in ("a.jpg", "b.jpg", "c.jpg", *(f"photos/{number}.jpg" for number in range(10, 16))):
         shutil.copy("photo.jpg", copy)
     write_scene_shards("val", 8, Path("shards"), per_shard=4)
     for name in ("tiny-stage1-20261123-1432", "tiny-stage3-20261123-1502"):
         shutil.copytree(trained, tmp_path / "runs" / name)
-    (tmp_path / "runs" / "tiny-stage1-20261123-1432" / "config.yaml").write_text("run: {size: tiny}\n")
+    (tmp_path / "runs" / "tiny-stage1-20261123-1432" / "config.yaml").write_text(_SETTINGS)
+    RunFolder(tmp_path / "runs" / "tiny-stage1-20261123-1432").interrupt(KeyboardInterrupt())
     monkeypatch.setattr("muse_core.model.load.SHIPPED", trained / "checkpoints" / "step-0000001")
     monkeypatch.setenv("MUSE_WEIGHTS", str(tmp_path / "weights"))
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))

@@ -126,7 +126,7 @@ def test_what_is_no_number_by_name_is_refused(muse: Muse, file: Path, given: str
 
 
 def test_a_bug_of_ours_is_ours(muse: Muse, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("muse_core.runs.list_runs", lambda *_: [][0])
+    monkeypatch.setattr("muse_core.run_search.list_runs", lambda *_: [][0])
     ended = muse("ls", "runs")
     assert ended.code == ExitCode.BUG
     assert "this is a bug in muse: IndexError" in ended.err

@@ -34,6 +34,8 @@ def test_a_run_writes_exactly_these_files(three_stages: Mapping[int, RunSummary]
             "identity.json",
             "status.json",
             "metrics.jsonl",
+            "log.txt",
+            "checkpoints/best",
             "checkpoints/last",
         }
         assert files == steps | rest | {"samples/step-0000004.png"}
