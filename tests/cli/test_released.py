@@ -55,7 +55,7 @@ def test_a_wrong_file_ends_in_one_line(muse: Muse, content: bytes) -> None:
     Path("pytorch_model.bin").write_bytes(content)
     ended = muse("eval", "pytorch_model.bin", "--data", "demo:val:2")
     assert ended.code == ExitCode.FILE
-    (error, hint) = ended.err.strip().splitlines()
+    (_, error, hint) = ended.err.strip().splitlines()  # what is measured is said first
     assert error.startswith("error: pytorch_model.bin (a released MUSE checkpoint) cannot be read")
     assert hint.startswith(" hint: ")
 

@@ -12,7 +12,9 @@ from muse_core.files import read_json, write_json
 from muse_core.run_search import note_place
 from muse_core.runs import RunFolder
 from tests.cli.conftest import Muse
+from tests.training.mini import lean
 
+_SETTINGS = lean(1, {"data.train": "demo"}).model_dump(mode="json")
 EVAL = ("--data", "demo:val:4", "--metric", "psnr")
 
 
@@ -77,7 +79,7 @@ def test_resume_alone_goes_on_with_the_newest_run_that_is_not_finished(
 ) -> None:
     assert "there is no run in runs" in muse("train", *words).err
     for name, state in (("old", "interrupted"), ("new", "interrupted"), ("done", "finished")):
-        RunFolder.create(Path("runs") / name, {"run": {"size": "tiny", "stage": 1}}, {}, stage=1, size="tiny", steps=4)
+        RunFolder.create(Path("runs") / name, _SETTINGS, {}, stage=1, size="tiny", steps=4)
         change(Path("runs") / name, state=state, updated=f"2026-01-0{1 + ['old', 'new', 'done'].index(name)}")
     ended = muse("train", *words)
     assert ended.code == 0, ended.err
@@ -91,7 +93,7 @@ def test_resume_alone_goes_on_with_the_newest_run_that_is_not_finished(
 
 
 def test_resume_still_takes_a_name(muse: Muse, resumed: list[str]) -> None:
-    RunFolder.create(Path("mine"), {"run": {"size": "tiny", "stage": 1}}, {}, stage=1, size="tiny", steps=4)
+    RunFolder.create(Path("mine"), _SETTINGS, {}, stage=1, size="tiny", steps=4)
     assert muse("train", "--resume", "mine").code == 0
     assert muse("train", "--resume=mine").code == 0
     assert resumed == ["mine", "mine"]
