@@ -77,7 +77,7 @@ def is_live() -> bool:
     return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
 
 
-_ROW = re.compile(r"[a-z][a-z ]{7} (?=\S)")
+_ROW = re.compile(r"(?:[a-z][a-z ]{7}|memory) (?=\S)")
 LABEL = 9
 
 
@@ -88,8 +88,9 @@ def fitted(text: str, width: int) -> str:
     """
     if len(text) <= width or not _ROW.match(text) or width < 2 * LABEL:
         return text
-    lines = textwrap.wrap(text[LABEL:], width - LABEL, break_long_words=False, break_on_hyphens=False)
-    return text[:LABEL] + f"\n{' ' * LABEL}".join(lines)
+    indent = " " * LABEL
+    lines = textwrap.wrap(text, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+    return "\n".join(lines)
 
 
 def width() -> int:
