@@ -78,7 +78,10 @@ def infer(
     settings, _ = resolve_as(InferSettings, "infer", flags, sets, config)
     if latents is not None:
         wanted = Latents(latents, dtype, latent_format, flips, batch_size or 64, resume, overwrite)
-        write_latents(images, chosen_or_newest(checkpoint), settings.size_px, settings.devices, wanted)
+        newest = chosen_or_newest(
+            checkpoint
+        )  # which is said; the job records `latest` as it was typed, and what it was
+        write_latents(images, checkpoint or newest, settings.size_px, settings.devices, wanted)
         return
     refuse_taken(features, overwrite)
     refuse_file(out_dir)

@@ -91,7 +91,7 @@ def test_what_latest_meant_is_recorded_and_a_newer_run_is_refused(
     first = train_lean(1, two_sets / "runs" / "a", {**LANES, "training.steps": 1}).folder
     half_done(muse, "a", "--checkpoint", "latest")
     job = json.loads(Path("l/job.json").read_text())
-    assert (job["tokenizer"], job["typed"]["tokenizer"]) == (f"{first}/checkpoints/step-0000001", str(first))
+    assert (job["tokenizer"], job["typed"]["tokenizer"]) == (f"{first}/checkpoints/step-0000001", "latest")
     second = train_lean(1, two_sets / "runs" / "b", {**LANES, "training.steps": 2}).folder
     status = json.loads((second / "status.json").read_text())
     (second / "status.json").write_text(json.dumps({**status, "updated": "2999-01-01T00:00:00+00:00"}))
