@@ -16,12 +16,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from muse_core.errors import MuseError
+from muse_core.errors import ExitCode, MuseError
 from muse_core.files import HOLD, Strangers, anything, file_aside, free_name, sync_folder
 from muse_core.marks import Mark, mark_of, with_mark
 
 HASHED = 1 << 20
 """Bytes up to which a manifest holds a checksum; of larger files it holds the size."""
+
+_ENDINGS = frozenset(
+    ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "html", "json", "npz", "pdf", "svg", "tar")
+)
+"""Endings that promise what is in a file; other names may be given to anything."""
 
 _SCRATCH = re.compile(r"\..+\.(tmp|old)")
 _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EXDEV}
@@ -61,19 +66,48 @@ class NameTakenError(MuseError):
     """Something has the name of a file that is to be written."""
 
 
-def refuse_taken(path: Path | None, overwrite: bool) -> None:
+def refuse_taken(path: Path | None, overwrite: bool, read: Iterable[str | Path | None] = ()) -> None:
     """Refuse a file that the user named and that is there already, before any work is done.
 
+    Args:
+        path: the file. overwrite: whether it may be replaced.
+        read: what the command reads: files, folders, and words that are none. A file of theirs is never replaced; in a
+            folder that is read, muse's own files may be.
+
     Raises:
-        NameTakenError: it is there and `overwrite` is off, or it is no file.
+        NameTakenError: it is there and `overwrite` is off, it is no file, or it is read.
     """
     if path is None or not os.path.lexists(path):
         return
+    if any(_is_read(path, Path(source)) for source in read if source):
+        raise NameTakenError(f"{path} is read by this command", hint=f"another name, such as {free_file(path)}")
     if not _is_replaceable(path):
         raise NameTakenError(f"{path} is there and is not a file", hint=f"another name, such as {free_file(path)}")
     if not overwrite:
         hint = f"--overwrite to replace it, or another name, such as {free_file(path)}"
         raise NameTakenError(f"{path} is there already", hint=hint)
+
+
+def refuse_other_ending(path: Path | None, ending: str) -> None:
+    """Refuse a name whose ending says that it is a file of another kind, such as a page called photo.png.
+
+    Raises:
+        MuseError: it ends so.
+    """
+    if path is not None and path.suffix.lower().lstrip(".") in _ENDINGS - {ending}:
+        raise MuseError(
+            f"{path.name} does not end in .{ending}, which is what is written",
+            hint=f"write to {path.with_suffix(f'.{ending}').name}",
+            exit_code=ExitCode.SETTINGS,
+        )
+
+
+def _is_read(path: Path, source: Path) -> bool:
+    if not os.path.exists(source):  # a word such as demo:val, or a mix
+        return False
+    if source.is_dir():
+        return Path(os.path.realpath(source)) in Path(os.path.realpath(path)).parents and mark_of(path) is None
+    return os.path.realpath(path) == os.path.realpath(source)
 
 
 def write_file(

@@ -87,9 +87,9 @@ def attn_viz(
     settings, _ = resolve_as(AttentionSettings, "attn-viz", flags, sets, config)
     asked = points_of(query)
     refuse_other_kinds(out_file, static=asked is None)
-    refuse_taken(out_file, overwrite)
-    notes = Counter[str]()
-    files, where = files_of(images), chosen_or_newest(checkpoint)
+    files = files_of(images)
+    refuse_taken(out_file, overwrite, files)
+    notes, where = Counter[str](), chosen_or_newest(checkpoint)
     tell_drawn(files, [where, *(against or [])], settings)
     photos = [Photo.read(file, asked or (), notes) for file in files]  # what is wrong is told before loading
     with ending_soon():

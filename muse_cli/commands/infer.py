@@ -71,21 +71,21 @@ def infer(
     from muse_cli.tokenizer import chosen_or_newest, load
     from muse_core.machine import pick_device
     from muse_core.model.locating import look_up
-    from muse_core.ownership import refuse_taken
+    from muse_core.ownership import refuse_other_ending, refuse_taken
     from muse_core.settings.measuring import InferSettings
 
     flags = {"size_px": size_in_pixels(size_px), "devices": devices}
     settings, _ = resolve_as(InferSettings, "infer", flags, sets, config)
     if latents is not None:
         wanted = Latents(latents, dtype, latent_format, flips, batch_size or 64, resume, overwrite)
-        newest = chosen_or_newest(
-            checkpoint
-        )  # which is said; the job records `latest` as it was typed, and what it was
+        newest = chosen_or_newest(checkpoint)
+        # The job records `latest` as it was typed, beside the checkpoint that it was.
         write_latents(images, checkpoint or newest, settings.size_px, settings.devices, wanted)
         return
-    refuse_taken(features, overwrite)
-    refuse_file(out_dir)
     files = inputs(images)
+    refuse_other_ending(features, "npz")
+    refuse_taken(features, overwrite, [*files, *images])
+    refuse_file(out_dir)
     needs = ["encodes", "decodes", *(["featurizes"] if features else [])]
     where = chosen_or_newest(checkpoint)
     out.say(f"infer: {look_up(where).text} on {counted(files)}; {side_in_words(settings.size_px)}")
