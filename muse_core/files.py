@@ -140,23 +140,23 @@ def _replace_folder(new: Path, target: Path, strangers: Strangers) -> None:
 
 
 @contextmanager
-def held(folder: Path) -> Iterator[None]:
+def held(folder: Path, shown: Path | None = None) -> Iterator[None]:
     """Keep a folder, made if need be, to this process; nobody else gets it until the block or the process ends.
 
-    Where the file system knows no locks, nothing is kept.
+    Where the file system knows no locks, nothing is kept. shown: how errors name it, where that is not its path.
 
     Raises:
         MuseError: another process has it, or another part of this one.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    here = folder.resolve()
+    here, shown = folder.resolve(), shown or folder
     if here in _held_here:
-        raise _in_use(folder, "this process")
+        raise _in_use(shown, "this process")
     with (folder / HOLD).open("a+", encoding="utf-8") as file:
         file.seek(0)
         holder = file.read(200).strip()
         if not _locked(file.fileno()):
-            raise _in_use(folder, holder or "another process")
+            raise _in_use(shown, holder or "another process")
         if holder and re.fullmatch(r"process \d+ on \S*", holder) is None:
             raise MuseError(f"{folder / HOLD} was not written by muse", hint=f"move it, or --out {free_name(folder)}")
         file.truncate(0)

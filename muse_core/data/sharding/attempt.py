@@ -101,6 +101,7 @@ def finished(out: Place, shown: str, settings: Mapping[str, Any]) -> Sharded:
         errors=0,
         settings=index["settings"],
         coverage=tuple(index.get("coverage", ())),
+        listing=index.get("listing", ""),
     )
 
 

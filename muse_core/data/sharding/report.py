@@ -29,7 +29,8 @@ class Sharded:
     splits: samples of each split, empty without splits. skipped: what was left out, by reason. errors: how many of
     these were damaged. planned: nothing was written, this is what would have been; sizes are then estimates, and
     sums and fields are missing. notes: how many images are read without something that they hold, by note. coverage:
-    what was asked for and fits in part, in sentences.
+    what was asked for and fits in part, in sentences. listing: a hash of the names, sizes, captions and labels of the
+    source.
     """
 
     out: str
@@ -44,6 +45,7 @@ class Sharded:
     planned: bool = False
     notes: Mapping[str, int] = field(default_factory=dict)
     coverage: tuple[str, ...] = ()
+    listing: str = ""
 
     @property
     def count(self) -> int:
@@ -68,6 +70,8 @@ class Sharded:
             "field_counts": dict(self.fields),
             "splits": dict(self.splits),
         }
+        if self.listing:
+            whole["listing"] = self.listing
         if self.coverage:
             whole["coverage"] = list(self.coverage)
         more = {**self.more, **({} if split else whole)}

@@ -7,6 +7,7 @@ import os
 import tempfile
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -88,9 +89,26 @@ def shard(
         )
     if dry_run:
         return _planned(source, target, options, workers, progress, resume, overwrite) if rank.index == 0 else None
+    with target.held() if rank.index == 0 else nullcontext():
+        return _shard(source, target, options, rank, workers, progress, resume=resume, overwrite=overwrite)
+
+
+def _shard(
+    source: str,
+    target: Target,
+    options: ShardOptions,
+    rank: Rank,
+    workers: int | None,
+    progress: Progress,
+    *,
+    resume: bool,
+    overwrite: bool,
+) -> Sharded | None:
+    """Write the shards, in a target that the first of the commands holds."""
     if rank.index == 0:
         finished = _prepare(source, target, options, resume=resume, overwrite=overwrite)
         if finished is not None:
+            _refuse_other_source(source, options, finished)
             progress.say(f"{target.out} is finished already")
             return finished
         begin_anew_if_read_otherwise(Place(target.work), target.out, alone=rank.count == 1, progress=progress)
@@ -230,11 +248,28 @@ def _prepare(source: str, target: Target, options: ShardOptions, *, resume: bool
         return done
     out, work = Place(target.out), Place(target.work)
     if out.is_local:
-        Place(target.aside).remove()
+        target.clear()
     else:
         remove_shards(out)
     work.write(SETTINGS, json.dumps(settings_of(source, options)))
     return None
+
+
+def _refuse_other_source(source: str, options: ShardOptions, finished: Sharded) -> None:
+    """Refuse to call shards finished whose source has come to hold other files, sizes, captions or labels since.
+
+    Raises:
+        MuseError: it has. Shards of 0.1.0 do not say what they were made of, and are not compared.
+    """
+    if not finished.listing:
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        listed = list_source(Task(Place(source).path(), folder, folder, options), lambda amount: None)
+    if listed["fingerprint"] != finished.listing:
+        raise MuseError(
+            f"{source} holds other files, captions or classes than when {finished.out} was finished",
+            hint="--overwrite to write the shards anew, or another --out",
+        )
 
 
 def _finish(
@@ -260,6 +295,7 @@ def _finish(
     for torn in Path(target.aside).rglob("*.tmp"):  # of processes that were killed
         torn.unlink()
     aside.write(INDEX_NAME, _document(report))
+    target.let_go()
     publish(Path(target.aside), Path(target.out), SHARDS.in_the_way(overwrite))
     return report
 
@@ -291,6 +327,7 @@ def _report(
         settings=task.options.as_settings(),
         more=listed["more"],
         notes=planned.get("notes", {}),
+        listing=listed["fingerprint"],
     )
 
 

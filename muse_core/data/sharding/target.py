@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,11 +15,12 @@ from muse_core.data.sharding.options import ShardOptions
 from muse_core.data.sharding.places import Place
 from muse_core.data.sharding.report import INDEX_NAME, SKIPPED_NAME, Sharded
 from muse_core.errors import MuseError
+from muse_core.files import HOLD, contents, held
 from muse_core.home import expanded
 from muse_core.ownership import files_in
 
 WORK = ".partial"
-_ATTEMPT = r"\.partial/.+|([^/]+/)?(\d+\.tar|index\.json)|skipped\.csv|.+\.tmp"
+_ATTEMPT = rf"\.partial/.+|([^/]+/)?(\d+\.tar|index\.json)|skipped\.csv|.+\.tmp|{re.escape(HOLD)}"
 """Files of an attempt, in the hidden folder where it is made."""
 
 
@@ -49,6 +53,33 @@ class Target:
     def is_unfinished(self) -> bool:
         """Say whether an earlier attempt left something to continue."""
         return Place(self.work).exists(SETTINGS)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep the attempt to this process, where it is made here: another one is told who writes.
+
+        Raises:
+            MuseError: another process writes the same shards.
+        """
+        if not Place(self.aside).is_local:  # stores know no locks
+            yield
+            return
+        aside = Path(self.aside)
+        try:
+            with held(aside, shown=Path(self.out)):
+                yield
+        finally:
+            if aside.is_dir() and not contents(aside):
+                shutil.rmtree(aside)
+
+    def clear(self) -> None:
+        """Remove what an earlier attempt left; the folder stays with whoever holds it."""
+        for entry in contents(Path(self.aside)):
+            shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
+
+    def let_go(self) -> None:
+        """Remove the file that keeps the folder, which is about to get its name."""
+        (Path(self.aside) / HOLD).unlink(missing_ok=True)
 
 
 def refuse_taken(
