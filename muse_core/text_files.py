@@ -58,8 +58,14 @@ def text_of(content: bytes) -> str:
 
 
 def lines_of(text: str) -> list[str]:
-    """Return the lines of a list, one entry a line: without white space around them, empty ones left out."""
-    return [line.strip() for line in _LINE_END.split(text) if line.strip()]
+    """Return the lines of a list, one entry a line: without white space around them, empty ones left out.
+
+    Where every line stands between quotation marks, a program put them there, and they go.
+    """
+    lines = [line.strip() for line in _LINE_END.split(text) if line.strip()]
+    if all(len(line) > 2 and line[0] == line[-1] == '"' for line in lines):
+        return [line[1:-1].replace('""', '"').strip() for line in lines]
+    return lines
 
 
 def read_text_file(path: str | PathLike[str]) -> str:

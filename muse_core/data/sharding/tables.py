@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import PurePosixPath
 
@@ -31,6 +32,8 @@ FILE_COLUMNS = (
 CAPTION_COLUMNS = ("caption", "captions", "text", "title", "description")
 CLASS_COLUMNS = ("class", "label", "classes", "category", "target", "cls", "predictionstring")
 
+_SEPARATOR = re.compile(r'"?sep=(.)"?\n', re.IGNORECASE)
+
 Row = tuple[int, list[str]]
 """The number of a row, of which the header is the first, and its fields."""
 
@@ -51,6 +54,7 @@ class Table:
         self.path, self.name = path, path.rpartition("/")[2]
         self.coverage = Coverage(f"{self.name}")
         self._rows: dict[str, str] = {}
+        self._by_suffix: dict[str, str] = {}
         self._used: set[str] = set()
         self._several: dict[str, None] = {}
         for number, file, value in _pairs(path, columns):
@@ -60,19 +64,23 @@ class Table:
                 raise MuseError(f"{path}, row {number}: {problem}: {value[:40]!r}") from None
             if self._rows.setdefault(file, meant) != meant:
                 raise MuseError(f"{path}, row {number}: says both {self._rows[file]!r} and {meant!r} of {file}")
+            self._by_suffix.setdefault(_in_lower_case(file), file)
         if not any(self._rows.values()):
             raise MuseError(f"{path} says nothing of any picture: its column of values is empty")
 
     def value(self, path: str) -> str:
         """Return what the table says of a picture, "" when nothing."""
         whole = PurePosixPath(_as_compared(path))
-        for key in (str(whole), str(whole.with_suffix("")), whole.name, whole.stem):
-            if key in self._rows:
-                if key in self._used:
-                    self._several.setdefault(key)
-                self._used.add(key)
-                self.coverage.note(True)
-                return self._rows[key]
+        names = (str(whole), str(whole.with_suffix("")), whole.name, whole.stem)
+        key = next((name for name in names if name in self._rows), None)
+        # Cameras write IMG.JPG where a table has IMG.jpg; a row of exactly this name comes first.
+        key = key or next((self._by_suffix[one] for one in map(_in_lower_case, names) if one in self._by_suffix), None)
+        if key is not None:
+            if key in self._used:
+                self._several.setdefault(key)
+            self._used.add(key)
+            self.coverage.note(True)
+            return self._rows[key]
         self.coverage.note(False, f"no row for {path}; its first row is for {next(iter(self._rows))}")
         return ""
 
@@ -110,6 +118,12 @@ def _as_compared(file: str) -> str:
     return composed(file.strip().replace("\\", "/").removeprefix("./"))
 
 
+def _in_lower_case(file: str) -> str:
+    """Return the name of an image with its suffix in lower case; other names as they are."""
+    stem, dot, suffix = file.rpartition(".")
+    return f"{stem}{dot}{suffix.lower()}" if is_picture(file) else file
+
+
 def _pairs(path: str, columns: Sequence[str]) -> Iterator[tuple[int, str, str]]:
     rows = _rows(path, columns)
     header = [name.strip().lower() for name in next(rows, (1, []))[1]]
@@ -120,21 +134,28 @@ def _pairs(path: str, columns: Sequence[str]) -> Iterator[tuple[int, str, str]]:
             f"({', '.join(columns[:3])}, ...); it has {', '.join(header) or 'none'}"
         )
     for number, row in rows:
-        if row and len(row) != len(header):
+        if not any(field.strip() for field in row):  # what spreadsheets leave at the end
+            continue
+        if len(row) != len(header):
             raise MuseError(f"{path}, row {number}: {len(row)} columns where the header has {len(header)}")
-        if row:
-            yield number, _as_compared(row[file]), row[value].strip()
+        yield number, _as_compared(row[file]), row[value].strip()
 
 
 def _rows(path: str, columns: Sequence[str]) -> Iterator[Row]:
-    text = _text(path)
-    delimiter = _delimiter(path, text, columns)
+    text, said = _without_separator_line(_text(path))
+    delimiter = said or _delimiter(path, text, columns)
     lines = text.split("\n")
     width = lines[0].count(delimiter)
     if delimiter == "\t" and all(line.count("\t") == width for line in lines if line):
         # A line is a row here, so that a mark that opens and does not close takes no other row with it.
         return ((number, _plain(line)) for number, line in enumerate(lines, start=1))
     return _quoted(path, text, delimiter)
+
+
+def _without_separator_line(text: str) -> tuple[str, str]:
+    """Return a table without the line by which Excel says what parts its columns, and what it said; "" for nothing."""
+    said = _SEPARATOR.match(text)
+    return (text[said.end() :], said[1]) if said else (text, "")
 
 
 def _text(path: str) -> str:
