@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import hashlib
 import os
 import platform
 import re
@@ -28,6 +29,8 @@ Strangers = Callable[[Path], Sequence[str]]
 """Lists what is in a folder and was not written by muse."""
 
 _written_here = count()
+_LONG_NAME = 200
+"""Bytes; file systems end at 255."""
 _scratch_here: set[Path] = set()
 _held_here: set[Path] = set()
 
@@ -46,7 +49,9 @@ def write_atomically(path: Path, content: bytes | str) -> None:
 def file_aside(path: Path, content: bytes) -> Iterator[Path]:
     """Write a hidden file beside `path`, flushed to the disk; it is gone after the block, unless renamed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.{next(_written_here)}.tmp")
+    # A name that is nearly as long as names may be leaves no room for more.
+    stem = path.name if len(os.fsencode(path.name)) < _LONG_NAME else hashlib.sha256(os.fsencode(path.name)).hexdigest()
+    aside = path.with_name(f".{stem}.{os.getpid()}.{next(_written_here)}.tmp")
     _scratch_here.add(aside)
     try:
         with aside.open("wb") as file:

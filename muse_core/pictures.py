@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from muse_core.errors import BadMemberError, MuseError
-from muse_core.file_names import is_clutter
+from muse_core.file_names import is_clutter, is_picture
 from muse_core.image_files import MAX_PIXELS, SUFFIXES, ImageFile
 
 Picture = NDArray[np.float32]
@@ -33,9 +33,15 @@ def find_pictures(named: Iterable[str]) -> list[Path]:
     for text in named:
         matches = list(_matches(text))
         if not matches:
-            raise MuseError(f"no picture at {text}", hint=f"pictures end in .{', .'.join(SUFFIXES)}")
+            raise MuseError(f"no picture at {text}", hint=_why_none(Path(text)))
         found |= dict.fromkeys(matches)
     return list(found)
+
+
+def _why_none(path: Path) -> str:
+    if path.is_dir() and any(map(is_picture, (entry.name for entry in path.glob("*/*")))):
+        return f"they lie in folders inside it, which are not entered: name these, or '{path}/*/*'"
+    return f"pictures end in .{', .'.join(SUFFIXES)}"
 
 
 def _matches(text: str) -> Iterator[Path]:

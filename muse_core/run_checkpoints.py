@@ -87,6 +87,16 @@ def remove_old(run: Path, keep: int) -> None:
         remove_step(old)
 
 
+def way_around_damage(run: Path) -> str:
+    """Return what to type where the last checkpoint is damaged, so that the one before goes on; "" where none is."""
+    checkpoints = complete(run)
+    if len(checkpoints) < 2:
+        return ""
+    before, last = checkpoints[-2:]
+    aside = run.with_name(f"{run.name}-{last.name}-damaged")
+    return f"mv {last} {aside} && muse train --resume {run} goes on behind step {step_of(before)}"
+
+
 def split_pointer(where: str | Path) -> tuple[str, str] | None:
     """Split RUN:best, RUN:last and RUN/checkpoints/best into the run and the pointer; None for other words."""
     text = str(where)

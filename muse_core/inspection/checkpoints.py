@@ -27,9 +27,11 @@ def inspect_checkpoint(folder: Path) -> Inspection:
     state = read_state(folder)
     problems, notes = Findings(), Findings()
     files = {name: _look(folder / name, problems) for name in FILES if (folder / name).is_file()}
+    changed = {name for name in files if is_changed(folder / name, state)}
     for name in files:
-        if is_changed(folder / name, state):
+        if name in changed:
             problems.note("file is not as it was written: its checksum differs", name)
+    whole = {name for name, found in files.items() if found["tensors"] and name not in changed}
     _judge_files(folder, state, files, problems, notes)
     facts = {
         "size": state.size,
@@ -42,7 +44,7 @@ def inspect_checkpoint(folder: Path) -> Inspection:
         },
         "cursor": dict(state.training.get("cursor", {})),
         "skipped": dict(state.training.get("skipped", {})),
-        "can": _abilities(state, files),
+        "can": _abilities(state, whole),
     }
     return Inspection("checkpoint", str(folder), facts, tuple(_lines(state, facts)), notes.all(), problems.all())
 
@@ -108,8 +110,8 @@ def _expected(state: CheckpointState, notes: Findings) -> dict[str, tuple[int, .
     return {name: tuple(value.shape) for name, value in network.state_dict().items()}
 
 
-def _abilities(state: CheckpointState, files: dict[str, Any]) -> dict[str, bool]:
-    """What a checkpoint is enough for."""
+def _abilities(state: CheckpointState, files: set[str]) -> dict[str, bool]:
+    """What a checkpoint is enough for, by its files that are whole."""
     model = FILES[0] in files
     return {
         "infer, eval, attn-viz": model,

@@ -13,7 +13,7 @@ from muse_core import rules
 from muse_core.errors import MuseError
 from muse_core.inspection.checkpoints import inspect_checkpoint
 from muse_core.inspection.findings import Findings, Inspection
-from muse_core.run_checkpoints import BEST, pointed_at, step_of
+from muse_core.run_checkpoints import BEST, pointed_at, step_of, way_around_damage
 from muse_core.runs import RunFolder
 from muse_core.settings.train import TrainSettings
 
@@ -33,7 +33,7 @@ def inspect_run(path: Path) -> Inspection:
         notes.note("checkpoint that was never completed (--resume removes it)", left.name)
     steps, best = [step_of(one) for one in run.checkpoints()], pointed_at(path, BEST)
     inside = _inside(last, problems, notes)
-    going_on = _going_on(run, last)
+    going_on = _going_on(run, last, inside)
     facts = {
         "status": asdict(status),
         "checkpoints": steps,
@@ -98,8 +98,10 @@ def _judge_metrics(run: RunFolder, problems: Findings) -> None:
                 problems.note(f"{name} is not finite", f"step {step}")
 
 
-def _going_on(run: RunFolder, last: Path | None) -> str:
+def _going_on(run: RunFolder, last: Path | None, inside: Inspection | None) -> str:
     if run.status.state == "finished":
         return f"finished: there is nothing to go on with; muse train --init {run.path} starts a new run from it"
+    if last and (inside is None or (inside.problems and not inside.facts["can"]["train --resume"])):
+        return f"not from {last.name}, which is damaged" + (f": {way}" if (way := way_around_damage(run.path)) else "")
     start = last.name.removeprefix("step-").lstrip("0") if last else "0"
     return f"muse train --resume {run.path} goes on behind step {start or '0'}"

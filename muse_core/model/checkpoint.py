@@ -61,6 +61,10 @@ _STATE = TypeAdapter(CheckpointState)
 _MOST = {"width": 65_536, "heads": 1024, "blocks": 1024, "latent_channels": 65_536, "resolution": 65_536}
 
 
+class DamagedCheckpointError(MuseError):
+    """A file of a checkpoint that is missing, cut short, or not as it was written."""
+
+
 def stored_weights(network: MuseNetwork, encoder_trained: bool) -> dict[str, Tensor]:
     """Return the weights that a checkpoint holds: all but an encoder that never trained."""
     return {
@@ -190,9 +194,9 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
     try:
         return load_file(file)
     except FileNotFoundError:
-        raise MuseError(f"{file} is missing", hint="muse ls runs") from None
+        raise DamagedCheckpointError(f"{file} is missing", hint="muse ls runs") from None
     except (SafetensorError, OSError) as error:
-        raise MuseError(f"{file} cannot be read: {error}") from None
+        raise DamagedCheckpointError(f"{file} cannot be read: {error}", hint=f"muse inspect {file.parent}") from None
 
 
 def read_unchanged(file: Path, state: CheckpointState) -> dict[str, Tensor]:
@@ -203,7 +207,8 @@ def read_unchanged(file: Path, state: CheckpointState) -> dict[str, Tensor]:
     """
     tensors = read_tensors(file)
     if is_changed(file, state):
-        raise MuseError(f"{file} is not as it was written: its checksum differs", hint=f"muse inspect {file.parent}")
+        what = f"{file} is not as it was written: its checksum differs"
+        raise DamagedCheckpointError(what, hint=f"muse inspect {file.parent}")
     return tensors
 
 

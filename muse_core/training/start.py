@@ -16,8 +16,9 @@ from muse_core.data.loader import is_death_of_reader
 from muse_core.devices import Devices, devices_here
 from muse_core.errors import ExitCode, MuseError, explained, lack_of_memory
 from muse_core.files import undo_aside
+from muse_core.model.checkpoint import DamagedCheckpointError
 from muse_core.progress import Logged, Progress, Silent, time_text
-from muse_core.run_checkpoints import BEST, pointed_at
+from muse_core.run_checkpoints import BEST, FOLDER, pointed_at, way_around_damage
 from muse_core.run_search import note_place
 from muse_core.runs import FollowerFolder, RunFolder, new_path, refuse_in_the_way
 from muse_core.settings.train import TrainSettings
@@ -143,12 +144,12 @@ def resume(folder: RunFolder, progress: Progress | None = None) -> RunSummary:
         same = go_on(folder, settings, plan.init)
         if same.warning:
             progress.warn(same.warning)
-        progress.say(same.sentence(folder.path, last.name if last else "the first step"))
+        begun = same.sentence(folder.path, last.name if last else "the first step")
         folder.resume()
         if not isinstance(folder, FollowerFolder):
             note_place(folder.path)
         folder.cut_metrics(int(last.name.removeprefix("step-")) if last else 0)
-        return _train(settings, folder, progress, plan.init)
+        return _train(settings, folder, progress, plan.init, begun)
 
 
 def _tidy(folder: RunFolder, progress: Progress) -> None:
@@ -178,12 +179,17 @@ def logged(folder: RunFolder, progress: Progress) -> Logged:
     return Logged(progress, folder.log, notes=not isinstance(folder, FollowerFolder))
 
 
-def _train(settings: TrainSettings, folder: RunFolder, progress: Progress, init: Path | None) -> RunSummary:
+def _train(
+    settings: TrainSettings, folder: RunFolder, progress: Progress, init: Path | None, begun: str = ""
+) -> RunSummary:
+    """Train in a run folder. begun: what is said once everything is loaded, and therefore true."""
     started, progress = time.monotonic(), logged(folder, progress)
     try:
         if settings.training.threads:
             torch.set_num_threads(settings.training.threads)
         run = build_run(settings, folder, progress, new_accelerator(settings), init)
+        if begun:
+            progress.say(begun)
         with closing(run.batches):  # ends the reader processes, which an error's traceback would keep
             done = train_loop(run)
     except KeyboardInterrupt as error:
@@ -224,6 +230,8 @@ def _with_way_on(error: Exception, folder: Path) -> Exception:
     if is_death_of_reader(error):
         what = "a process that reads the data was killed, perhaps for lack of memory"
         return MuseError(what, f"{way_on}, with fewer --set data.workers=N", ExitCode.STOPPED)
+    if isinstance(error, DamagedCheckpointError) and str(folder / FOLDER) in error.what:
+        return MuseError(error.what, hint=way_around_damage(folder) or error.hint)
     known = explained(error) if isinstance(error, OSError) and not lack_of_memory(error) else None
     return MuseError(known.what, hint=f"{way_on} when that is mended", exit_code=known.exit_code) if known else error
 

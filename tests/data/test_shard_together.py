@@ -4,6 +4,7 @@ import multiprocessing
 from collections.abc import Callable
 from multiprocessing.synchronize import Event
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from muse_core.data.sharding.target import Target
 from muse_core.errors import MuseError
 from muse_core.files import HOLD
 
-WAYS = [{}, {"resume": True}, {"overwrite": True}]
+WAYS: list[dict[str, Any]] = [{}, {"resume": True}, {"overwrite": True}]
 
 
 @pytest.fixture
@@ -33,7 +34,7 @@ def hold(out: str, is_held: Event, is_over: Event) -> None:
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_shards_that_another_process_writes_are_left_to_it(way: dict[str, bool], images: Path, tmp_path: Path) -> None:
+def test_shards_that_another_process_writes_are_left_to_it(way: dict[str, Any], images: Path, tmp_path: Path) -> None:
     context = multiprocessing.get_context("fork")
     is_held, is_over = context.Event(), context.Event()
     out, aside = tmp_path / "out", tmp_path / ".out.partial"

@@ -87,3 +87,22 @@ def test_a_name_that_promises_another_kind_is_refused_before_any_work(
     assert ended.code == ExitCode.SETTINGS
     assert f"does not end in .{ending}, which is what is written" in ended.err
     assert not any(Path(name).exists() for name in line.split()[-1:])
+
+
+def test_a_name_as_long_as_names_may_be_has_its_result(tmp_path: Path, muse: Muse) -> None:
+    photo(tmp_path / "a" / f"{'x' * 240}.png")
+    photo(tmp_path / "a" / "y.png")
+    ended = muse("infer", "a", "--checkpoint", "tiny", "--out", "o")
+    assert ended.code == ExitCode.DONE, ended.err
+    assert sorted(path.name for path in Path("o").iterdir()) == [f"{'x' * 240}-recon.png", "y-recon.png"]
+
+
+def test_images_that_lie_in_folders_inside_are_named_as_such(tmp_path: Path, muse: Muse) -> None:
+    photo(tmp_path / "a.png").rename(tmp_path / "b.png")
+    (tmp_path / "src" / "cat").mkdir(parents=True)
+    photo(tmp_path / "src" / "cat" / "0.png")
+    ended = muse("infer", "src", "--checkpoint", "tiny", "--out", "o")
+    assert ended.code == ExitCode.FILE
+    assert "no picture at src" in ended.err
+    assert "name these, or 'src/*/*'" in ended.err
+    assert muse("infer", "src/*/*", "--checkpoint", "tiny", "--out", "o").code == ExitCode.DONE

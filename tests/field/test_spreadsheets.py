@@ -7,7 +7,8 @@ import pytest
 from muse_core.errors import ExitCode
 from muse_core.text_files import lines_of
 from tests.cli.conftest import Muse
-from tests.field.test_tables import captions, pictures, put
+from tests.field.inputs import put
+from tests.field.test_tables import captions, pictures
 
 
 def test_the_line_by_which_excel_says_what_parts_columns_is_no_row(muse: Muse) -> None:

@@ -13,6 +13,7 @@ import torch
 
 from muse_core.errors import ExitCode, MuseError
 from muse_core.files import undo_aside
+from muse_core.inspection.runs import inspect_run
 from muse_core.interrupts import Terminated
 from muse_core.model.checkpoint import read_state, read_tensors
 from muse_core.runs import RunFolder
@@ -276,6 +277,30 @@ def test_a_damaged_checkpoint_is_not_resumed_as_something_else(
     assert error.exit_code == ExitCode.FILE
     assert file in error.what
     assert RunFolder(folder).status.state == "failed"
+
+
+def test_the_checkpoint_before_a_damaged_one_is_named_and_goes_on(
+    uninterrupted: Mapping[int, Path], tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(uninterrupted[3], tmp_path / "copy"))
+    RunFolder(folder).interrupt(KeyboardInterrupt())
+    before, last = RunFolder(folder).checkpoints()[-2:]
+    content = (last / "model.safetensors").read_bytes()
+    (last / "model.safetensors").write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    error, said = refusal(folder), inspect_run(folder)
+    way = f"mv {last} {folder}-{last.name}-damaged && muse train --resume {folder}"
+    assert error.hint == f"{way} goes on behind step {int(before.name[-7:])}"
+    assert not any(line.startswith("enough for") and "infer" in line for line in said.lines)
+    assert said.lines[-1] == f"resume     not from {last.name}, which is damaged: {error.hint}"
+    last.rename(f"{folder}-{last.name}-damaged")
+    assert resume(RunFolder(folder)).steps == STEPS
+
+
+def test_nothing_is_continued_exactly_before_it_is_loaded(interrupted: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(interrupted, tmp_path / "copy"))
+    (RunFolder(folder).checkpoints()[-1] / "training.safetensors").write_bytes(b"")
+    refusal(folder)
+    assert "exactly" not in (folder / "log.txt").read_text()
 
 
 @pytest.fixture(scope="module")
