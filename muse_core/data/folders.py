@@ -54,7 +54,7 @@ class FolderSource:
                 self._lines.append(to_line(entry))
             else:
                 self.left.append(entry)
-        self.images, self.sidecars = seen.items, seen.sidecars
+        self.images, self.sidecars = seen.items, bool(seen.captioned)
         try:
             self.classes = seen.folders("auto")
         except BadLabelError as problem:

@@ -51,3 +51,22 @@ def test_the_case_of_a_name_itself_is_not_changed(muse: Muse) -> None:
 def test_marks_around_every_entry_of_a_list_are_its_programs() -> None:
     assert lines_of('"cat"\r\n"big ""dog"""\r\n') == ["cat", 'big "dog"']
     assert lines_of('"cat"\ndog\n') == ['"cat"', "dog"]
+
+
+def test_an_empty_caption_does_not_keep_folders_from_being_classes(muse: Muse) -> None:
+    pictures("d/cat/0.jpg", "d/cat/1.jpg", "d/dog/2.jpg")
+    put(Path("d/cat/1.txt"), "")
+    ended = muse("shard", "d", "--json")
+    assert ended.json["classes"] == ["cat", "dog"]
+
+
+def test_one_caption_of_many_images_is_named_where_it_keeps_folders_from_being_classes(muse: Muse) -> None:
+    pictures("d/cat/0.jpg", "d/cat/1.jpg", "d/dog/2.jpg")
+    put(Path("d/cat/1.txt"), "a cat")
+    said = "folders are not taken for classes, as 1 of 3 images have a caption or json (first: cat/1.jpg)"
+    ended = muse("shard", "d", "--json")
+    assert ended.json["classes"] == []
+    assert said in ended.err
+    asked = muse("shard", "d", "--classes", "folders", "--out", "o", "--json")
+    assert asked.json["classes"] == ["cat", "dog"]
+    assert said not in asked.err

@@ -18,12 +18,12 @@ LOOK_LIKE_SPLITS = frozenset({"train", "training", "val", "valid", "validation",
 class FolderClasses:
     """What decides whether folders are classes: all pictures exactly one folder deep, in several, without captions.
 
-    items: images noted so far. sidecars: whether one of them has a caption or a json beside it.
+    items: images noted so far. captioned: how many of them have a caption or a json. first: the first of these.
     """
 
     def __init__(self) -> None:
         self.items = 0
-        self.sidecars = False
+        self.captioned, self.first = 0, ""
         self._labels: set[str] = set()
         self._one_deep = True
 
@@ -33,7 +33,9 @@ class FolderClasses:
             self.items += 1
             self._labels.add(entry.label)
             self._one_deep &= entry.name.count("/") == 1
-            self.sidecars |= bool(entry.text) or not entry.parts.keys().isdisjoint(("txt", "json"))
+            if entry.text or any(part.size for kind, part in entry.parts.items() if kind in ("txt", "json")):
+                self.captioned += 1
+                self.first = self.first or entry.name
 
     def folders(self, classes: str) -> tuple[str, ...]:
         """Return the classes in their order, none where folders are no classes; `classes` as in `ShardOptions`.
@@ -41,8 +43,21 @@ class FolderClasses:
         Raises:
             BadLabelError: two names are one number.
         """
-        likely = self._one_deep and len(self._labels) > 1 and not self.sidecars
+        likely = self._are_likely and not self.captioned
         return in_order(self._labels - {""}) if classes == "folders" or likely else ()
+
+    @property
+    def _are_likely(self) -> bool:
+        return self._one_deep and len(self._labels) > 1
+
+    def in_words(self, classes: str) -> str:
+        """Say that the captions of a few images keep folders from being classes, "" where they do not."""
+        if classes != "auto" or not self._are_likely or not 0 < 2 * self.captioned < self.items:
+            return ""
+        return (
+            f"folders are not taken for classes, as {self.captioned:,} of {self.items:,} images have a caption or json "
+            f"(first: {self.first}); --classes folders takes them"
+        )
 
 
 @dataclass(frozen=True)

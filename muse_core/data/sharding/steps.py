@@ -78,6 +78,8 @@ def list_source(task: Task, told: Callable[[int], None]) -> dict[str, Any]:
             order = seen.folders(task.options.classes)
         except BadLabelError as problem:
             raise MuseError(f"folders {problem}", hint="rename one of them, or --classes none") from None
+    if said := seen.in_words(task.options.classes):
+        coverage.append(said)
     if order and LOOK_LIKE_SPLITS.issuperset(name.lower() for name in order):
         coverage.append(f"the classes are {', '.join(order)}, which look like splits; muse shard each of these folders")
     return {
