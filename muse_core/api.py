@@ -25,7 +25,7 @@ from muse_core.inspection.findings import Inspection
 from muse_core.inspection.inspect import inspect as look_at
 from muse_core.model.abilities import Described
 from muse_core.model.load import late_teacher, load_teacher, load_tokenizer, untouched_baseline
-from muse_core.ownership import refuse_other_ending, refuse_taken
+from muse_core.ownership import refuse_taken
 from muse_core.progress import Progress, Silent
 from muse_core.registry import discover
 from muse_core.settings.layers import resolve
@@ -138,8 +138,7 @@ def save_statistics(
         MuseError: the metric is no Frechet distance or cannot be made here, the data are unreadable, or `target` is
             there and `overwrite` is off.
     """
-    refuse_other_ending(target, "npz")
-    refuse_taken(target, overwrite, [data])
+    refuse_taken(target, overwrite, [data], "npz")
     read = EvalData(open_source(data, split="val", size=size), size, batch_size, limit, device)
     return reference_statistics(read, metric, metrics_named([metric])[metric], target, progress, overwrite=overwrite)
 

@@ -66,18 +66,24 @@ class NameTakenError(MuseError):
     """Something has the name of a file that is to be written."""
 
 
-def refuse_taken(path: Path | None, overwrite: bool, read: Iterable[str | Path | None] = ()) -> None:
-    """Refuse a file that the user named and that is there already, before any work is done.
+def refuse_taken(path: Path | None, overwrite: bool, read: Iterable[str | Path | None] = (), ending: str = "") -> None:
+    """Refuse a file that the user named and that cannot be written there, before any work is done.
 
     Args:
         path: the file. overwrite: whether it may be replaced.
         read: what the command reads: files, folders, and words that are none. A file of theirs is never replaced; in a
             folder that is read, muse's own files may be.
+        ending: of such files; a name that promises another kind, such as a page called photo.png, is refused.
 
     Raises:
+        MuseError: the name ends as files of another kind do.
         NameTakenError: it is there and `overwrite` is off, it is no file, or it is read.
     """
-    if path is None or not os.path.lexists(path):
+    if path is None:
+        return
+    if ending:
+        _refuse_other_ending(path, ending)
+    if not os.path.lexists(path):
         return
     if any(_is_read(path, Path(source)) for source in read if source):
         raise NameTakenError(f"{path} is read by this command", hint=f"another name, such as {free_file(path)}")
@@ -88,13 +94,8 @@ def refuse_taken(path: Path | None, overwrite: bool, read: Iterable[str | Path |
         raise NameTakenError(f"{path} is there already", hint=hint)
 
 
-def refuse_other_ending(path: Path | None, ending: str) -> None:
-    """Refuse a name whose ending says that it is a file of another kind, such as a page called photo.png.
-
-    Raises:
-        MuseError: it ends so.
-    """
-    if path is not None and path.suffix.lower().lstrip(".") in _ENDINGS - {ending}:
+def _refuse_other_ending(path: Path, ending: str) -> None:
+    if path.suffix.lower().lstrip(".") in _ENDINGS - {ending}:
         raise MuseError(
             f"{path.name} does not end in .{ending}, which is what is written",
             hint=f"write to {path.with_suffix(f'.{ending}').name}",

@@ -96,7 +96,7 @@ def refuse_outputs(settings: "EvalSettings", scores: Path | None, images: Path |
     from muse_core.evaluation.savedkinds import PAIRS
     from muse_core.ownership import refuse_taken
 
-    refuse_taken(scores, overwrite, [settings.data, settings.reference])
+    refuse_taken(scores, overwrite, [settings.data, settings.reference], "json")
     if images is not None:  # the same evaluation may go on there
         PAIRS.refuse(images, overwrite=True, in_place=True)
     if settings.reference != "self" and not Path(settings.reference).is_file():

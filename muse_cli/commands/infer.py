@@ -71,7 +71,7 @@ def infer(
     from muse_cli.tokenizer import chosen_or_newest, load
     from muse_core.machine import pick_device
     from muse_core.model.locating import look_up
-    from muse_core.ownership import refuse_other_ending, refuse_taken
+    from muse_core.ownership import refuse_taken
     from muse_core.settings.measuring import InferSettings
 
     flags = {"size_px": size_in_pixels(size_px), "devices": devices}
@@ -83,8 +83,7 @@ def infer(
         write_latents(images, checkpoint or newest, settings.size_px, settings.devices, wanted)
         return
     files = inputs(images)
-    refuse_other_ending(features, "npz")
-    refuse_taken(features, overwrite, [*files, *images])
+    refuse_taken(features, overwrite, [*files, *images], "npz")
     refuse_file(out_dir)
     needs = ["encodes", "decodes", *(["featurizes"] if features else [])]
     where = chosen_or_newest(checkpoint)

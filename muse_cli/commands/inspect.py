@@ -32,10 +32,9 @@ def inspect(
 ) -> None:
     """Say what something is and whether it is healthy; exit 8, with the list, if anything is wrong."""
     from muse_core.inspection.inspect import inspect as look
-    from muse_core.ownership import refuse_other_ending, refuse_taken
+    from muse_core.ownership import refuse_taken
 
-    refuse_other_ending(sheet, "png")
-    refuse_taken(sheet, overwrite, [thing])
+    refuse_taken(sheet, overwrite, [thing], "png")
     found = look(thing, deep=deep, readers=readers, progress=out.progress())
     document = {"command": "inspect", **found.to_json()}
     lines = list(found.lines)

@@ -118,7 +118,7 @@ def run_probe(
     learns = plugin.load().train
     read = {"train_data": training_or_demo(shared.train_data)} if learns else {}
     shared = shared.model_copy(update={**read, "data": data_or_demo(shared.data, "--val-data")})
-    refuse_taken(out_file, overwrite, [shared.data, shared.train_data])
+    refuse_taken(out_file, overwrite, [shared.data, shared.train_data], "json")
     where = chosen_or_newest(checkpoint)
     data_wanted = [DataWanted(str(shared.data), limit=shared.limit)]
     if plugin.declaration.train:

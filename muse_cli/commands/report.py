@@ -18,11 +18,11 @@ def report(
 ) -> None:
     """Write one page from settings, curves, samples and scores; it opens without a network."""
     from muse_cli.writing import written_default
-    from muse_core.ownership import refuse_other_ending
+    from muse_core.ownership import refuse_taken
     from muse_core.viz.report import report_page, write_report
     from muse_core.viz.runview import read_run
 
-    refuse_other_ending(out_file, "html")
+    refuse_taken(out_file, overwrite, ending="html")
     folders = [folder_of(run) for run in runs]
     views = [read_run(folder) for folder in folders]
     if out_file is not None:

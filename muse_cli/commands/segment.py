@@ -84,7 +84,7 @@ def segment(
     from muse_cli.team import measure
     from muse_cli.tokenizer import chosen_or_newest, data_or_demo, training_or_demo
     from muse_core.evaluation.savedkinds import MASKS
-    from muse_core.ownership import refuse_other_ending, refuse_taken
+    from muse_core.ownership import refuse_taken
     from muse_core.settings.measuring import SegmentSettings
 
     flags = {"train_data": data, "data": val_data, "classes": classes, "label_rule": label_rule, "view": view}
@@ -95,9 +95,8 @@ def segment(
     settings = settings.model_copy(update=read)
     if picture is not None and picture == out_file:
         raise MuseError(f"--picture and --out both name {picture}", "two names", ExitCode.USAGE)
-    refuse_other_ending(picture, "png")
-    for file in (out_file, picture):
-        refuse_taken(file, overwrite, [settings.data, settings.train_data])
+    for file, ending in ((out_file, "json"), (picture, "png")):
+        refuse_taken(file, overwrite, [settings.data, settings.train_data], ending)
     if save_masks is not None:
         MASKS.refuse(save_masks, overwrite)
     where = chosen_or_newest(checkpoint)

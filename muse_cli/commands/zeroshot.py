@@ -59,7 +59,7 @@ def zeroshot(
     }
     settings, _ = resolve_as(ZeroshotSettings, "zeroshot", flags, sets, config)
     settings = settings.model_copy(update={"data": data_or_demo(settings.data)})
-    refuse_taken(out_file, overwrite, [settings.data, settings.classes, settings.templates])
+    refuse_taken(out_file, overwrite, [settings.data, settings.classes, settings.templates], "json")
     where = chosen_or_newest(checkpoint)
     how = f"classes: {settings.classes or 'those of the data'}, templates: {settings.templates}"
     brief("zeroshot", [where], [DataWanted(str(settings.data), limit=settings.limit)], how, settings.devices)

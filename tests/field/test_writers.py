@@ -47,24 +47,28 @@ INDEXES = ("job.json", "index.json", "status.json", "config.json", "saved.json",
 
 @dataclass(frozen=True)
 class Writer:
-    """A command line that ends with the option that names an output; `cheap` is not more than seconds."""
+    """A command line that ends with the option that names an output.
+
+    cheap: it takes not more than seconds. ending: of the files that it writes.
+    """
 
     line: str
     cheap: bool = True
+    ending: str = "json"
 
 
 EVAL = "eval tiny --data demo:val:2 --metric psnr"
 SEGMENT = "segment tiny --data demo:train:8 --val-data demo:val:2 --epochs 1 --classes 96"
 FILES = {
     "eval --out": Writer(f"{EVAL} --out"),
-    "eval --save-stats": Writer("eval --data demo:val:4 --size-px 64 --metric fd-tiny-clip --save-stats"),
+    "eval --save-stats": Writer("eval --data demo:val:4 --size-px 64 --metric fd-tiny-clip --save-stats", ending="npz"),
     "zeroshot --out": Writer("zeroshot tiny --data demo:val:4 --out"),
     "segment --out": Writer(f"{SEGMENT} --out"),
-    "segment --picture": Writer(f"{SEGMENT} --picture"),
-    "attn-viz --out": Writer("attn-viz y.jpg --checkpoint tiny --out"),
-    "infer --features": Writer("infer y.jpg --checkpoint tiny --out o --features"),
-    "inspect --out": Writer("inspect s --sample 2 --out"),
-    "report --out": Writer("report run --out"),
+    "segment --picture": Writer(f"{SEGMENT} --picture", ending="png"),
+    "attn-viz --out": Writer("attn-viz y.jpg --checkpoint tiny --out", ending="png"),
+    "infer --features": Writer("infer y.jpg --checkpoint tiny --out o --features", ending="npz"),
+    "inspect --out": Writer("inspect s --sample 2 --out", ending="png"),
+    "report --out": Writer("report run --out", ending="html"),
     **{
         f"probe {name} --out": Writer(
             f"probe {name} tiny --val-data demo:val:16 --data demo:train:32 --out", name == "knn"
@@ -199,6 +203,7 @@ BEHIND_THE_DOOR = {
     "muse_core/evaluation/savedmasks.py": "into a folder that is written aside",
     "muse_cli/commands/compare.py": "into a folder that is written aside",
     "muse_core/data/sharding/shard.py": "into a folder that is written aside",
+    "muse_core/data/sharding/target.py": "into a folder that is held, what its index lists",
     "muse_core/data/sharding/places.py": "into a folder that is written aside, or what an index lists",
     "muse_core/evaluation/savedpairs.py": "into a folder that was asked for",
     "muse_core/latents/write.py": "into a folder that was asked for",
@@ -250,24 +255,34 @@ def everything(folder: Path) -> dict[str, bytes | None]:
 
 @pytest.mark.parametrize("name", FILES)
 def test_a_file_of_the_user_is_refused_before_anything_is_done(inputs: Path, muse: Muse, name: str) -> None:
-    put(inputs / "mine.png", MINE)
+    mine = f"mine.{FILES[name].ending}"
+    put(inputs / mine, MINE)
     before = everything(inputs)
-    ended = muse(*FILES[name].line.split(), "mine.png")
+    ended = muse(*FILES[name].line.split(), mine)
     assert (ended.code, everything(inputs)) == (ExitCode.FILE, before), ended.err
-    assert "mine.png is there already" in ended.err
+    assert f"{mine} is there already" in ended.err
     assert "--overwrite" in ended.err
 
 
 @pytest.mark.parametrize("name", [name for name, writer in FILES.items() if writer.cheap])
 def test_a_named_file_is_replaced_when_that_is_said(inputs: Path, muse: Muse, name: str) -> None:
-    put(inputs / "mine.png", MINE)
+    mine = f"mine.{FILES[name].ending}"
+    put(inputs / mine, MINE)
     put(inputs / "mine", "another file")
     before = everything(inputs)
-    ended = muse(*FILES[name].line.split(), "mine.png", "--overwrite")
+    ended = muse(*FILES[name].line.split(), mine, "--overwrite")
     assert ended.code == 0, ended.err
     after = everything(inputs)
-    assert after["mine.png"] not in (MINE.encode(), b"")
-    assert {path for path, content in before.items() if after.get(path) != content} == {"mine.png"}
+    assert after[mine] not in (MINE.encode(), b"")
+    assert {path for path, content in before.items() if after.get(path) != content} == {mine}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_name_that_promises_another_kind_of_file_is_refused(inputs: Path, muse: Muse, name: str) -> None:
+    wrong = "npz" if FILES[name].ending != "npz" else "jpg"
+    before = everything(inputs)
+    ended = muse(*FILES[name].line.split(), f"mine.{wrong}", "--overwrite")
+    assert (ended.code, everything(inputs)) == (ExitCode.SETTINGS, before), ended.err
 
 
 @pytest.mark.parametrize("name", FOLDERS)
@@ -444,13 +459,14 @@ PYTHON_FOLDERS: dict[str, Write] = {
 
 @pytest.mark.parametrize("name", PYTHON_FILES)
 def test_python_replaces_a_file_only_when_that_is_said(inputs: Path, name: str) -> None:
-    put(inputs / "mine.png", MINE)
+    mine = "mine.npz" if name == "api.save_statistics" else "mine.png"
+    put(inputs / mine, MINE)
     before = everything(inputs)
     with pytest.raises(MuseError, match="is there already"):
-        PYTHON_FILES[name](inputs / "mine.png", inputs, False)
+        PYTHON_FILES[name](inputs / mine, inputs, False)
     assert everything(inputs) == before
-    PYTHON_FILES[name](inputs / "mine.png", inputs, True)
-    assert {path for path, content in everything(inputs).items() if before.get(path) != content} == {"mine.png"}
+    PYTHON_FILES[name](inputs / mine, inputs, True)
+    assert {path for path, content in everything(inputs).items() if before.get(path) != content} == {mine}
 
 
 @pytest.mark.parametrize("name", PYTHON_FOLDERS)
