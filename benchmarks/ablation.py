@@ -40,8 +40,8 @@ from muse_core.files import read_json, write_json
 from muse_core.model.load import late_teacher
 from muse_core.runs import RunFolder, is_run
 from muse_core.settings.presets import STAGES, preset
-from muse_core.training.conflict import measure as measure_conflict
-from muse_core.training.start import resume
+from muse_core.stages.conflict import measure as measure_conflict
+from muse_core.stages.start import resume
 
 SIDE = 64
 UNTOUCHED = "tiny-encoder"

@@ -27,9 +27,9 @@ from muse_core.runs import RunFolder
 from muse_core.settings.layers import resolve
 from muse_core.settings.presets import preset
 from muse_core.settings.train import TrainSettings
-from muse_core.training.plan import make_plan
-from muse_core.training.setup import _batches
-from muse_core.training.start import new_accelerator, train
+from muse_core.stages.plan import make_plan
+from muse_core.stages.setup import _batches
+from muse_core.stages.start import new_accelerator, train
 from muse_core.viz.report import write_report
 from muse_core.viz.runview import read_run
 

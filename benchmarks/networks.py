@@ -29,7 +29,7 @@ from muse_core.model.network import MuseNetwork
 from muse_core.model.teacher import StructureTeacher
 from muse_core.model.text import TextTower
 from muse_core.model.weights import tiny
-from muse_core.training.judging import tiny_features
+from muse_core.stages.judging import tiny_features
 
 LPIPS_WIDTHS = (64, 128, 256, 512, 512)
 SPAN = 77

@@ -31,7 +31,7 @@ from muse_core.machine import versions
 from muse_core.model.captions import CaptionCache
 from muse_core.model.images import imagenet_normalize
 from muse_core.model.routing import ROUTINGS
-from muse_core.training.adversary import Adversary
+from muse_core.stages.adversary import Adversary
 from muse_core.training.average import Average
 from muse_core.training.optimizers import build_optimizer, clip_streams, named
 

@@ -167,7 +167,7 @@ def follow(rank: "Rank", path: str) -> dict[str, Any]:
     """
     from muse_core.progress import Silent
     from muse_core.runs import FollowerFolder, RunFolder
-    from muse_core.training.start import resume as resume_here
+    from muse_core.stages.start import resume as resume_here
 
     run = FollowerFolder(Path(path)) if rank.index else RunFolder(Path(path))
     try:

@@ -68,7 +68,7 @@ def start(settings: "TrainSettings", origins: Mapping[str, str]) -> dict[str, An
         MuseError: as a worker said, with its exit code.
     """
     from muse_cli import joining
-    from muse_core.training.start import train
+    from muse_core.stages.start import train
 
     rank = joining.launched()
     if rank:
@@ -83,7 +83,7 @@ def start(settings: "TrainSettings", origins: Mapping[str, str]) -> dict[str, An
 def resume(folder: "RunFolder", settings: "TrainSettings") -> dict[str, Any]:
     """Go on with a run, in this process or in several."""
     from muse_cli import joining
-    from muse_core.training.start import resume as resume_here
+    from muse_core.stages.start import resume as resume_here
 
     rank = joining.launched()
     if rank:
@@ -137,8 +137,8 @@ def devices_in(settings: "TrainSettings") -> "Devices":
 
 def create(settings: "TrainSettings", origins: Mapping[str, str], team: Team) -> "RunFolder":
     """Plan, and make the folder that the workers find their settings in."""
-    from muse_core.training.plan import make_plan
-    from muse_core.training.start import created
+    from muse_core.stages.plan import make_plan
+    from muse_core.stages.start import created
 
     plan = make_plan(settings, devices=devices_in(settings))
     for line in plan.lines:

@@ -18,7 +18,7 @@ def main() -> int:
     from muse_cli.main import describe, is_debugging
     from muse_core.progress import Silent
     from muse_core.runs import FollowerFolder, RunFolder
-    from muse_core.training.start import resume
+    from muse_core.stages.start import resume
 
     folder, world, out.verbosity = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
     rank = int(os.environ["RANK"])

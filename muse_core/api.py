@@ -31,8 +31,8 @@ from muse_core.registry import discover
 from muse_core.settings.layers import resolve
 from muse_core.settings.presets import preset_for
 from muse_core.settings.train import TrainSettings
+from muse_core.stages.start import RunSummary, train as train_stage
 from muse_core.suggestions import choices
-from muse_core.training.start import RunSummary, train as train_stage
 
 __all__ = [
     "ShardOptions",

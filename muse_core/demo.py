@@ -29,7 +29,7 @@ from muse_core.progress import Progress
 from muse_core.run_files import remove_begun
 from muse_core.runs import RunFolder, is_run
 from muse_core.settings.presets import STAGES
-from muse_core.training.start import resume as resume_run
+from muse_core.stages.start import resume as resume_run
 from muse_core.viz.attention import attention_content, attention_figure, figure_bytes
 from muse_core.viz.grids import sample_strip
 from muse_core.viz.maps import AttentionMap, Scene

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from muse_core.training.start import RunSummary
+from muse_core.stages.start import RunSummary
 from tests.training.mini import train_lean
 
 

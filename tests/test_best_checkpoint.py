@@ -12,8 +12,8 @@ from muse_core.run_checkpoints import BEST, point, pointed_at
 from muse_core.run_files import own_files
 from muse_core.run_search import find, run_of
 from muse_core.runs import RunFolder
+from muse_core.stages.stage import STAGES
 from muse_core.training.held_out import HeldOut, Score
-from muse_core.training.stages import STAGES
 
 PSNR = Score("psnr", higher=True)
 

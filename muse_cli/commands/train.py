@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from muse_core.devices import Devices
     from muse_core.settings import Origins
     from muse_core.settings.train import TrainSettings
-    from muse_core.training.plan import Plan
+    from muse_core.stages.plan import Plan
 
 PACE = "Pace and records"
 
@@ -215,7 +215,7 @@ def stages_of(text: str | None) -> list[int | None]:
 def run_stages(asked: list[Request], sets: list[str] | None, config: Path | None) -> None:
     """Train the stages, each from the result of the one before it."""
     from muse_cli.launch import devices_in, start
-    from muse_core.training.plan import make_plan
+    from muse_core.stages.plan import make_plan
 
     done: list[dict[str, Any]] = []
     for later in asked[1:]:  # what a later stage lacks is told before the first one trains
@@ -250,7 +250,7 @@ def show_plans(asked: list[Request], sets: list[str] | None, config: Path | None
     Raises:
         MuseError: with exit code 8, when something is missing.
     """
-    from muse_core.training.plan import make_plan
+    from muse_core.stages.plan import make_plan
 
     plans = []
     for number, request in enumerate(asked):
@@ -315,9 +315,9 @@ def go_on(
     from muse_core.run_search import unfinished
     from muse_core.settings import resolve as resolve_settings
     from muse_core.settings.train import TrainSettings
+    from muse_core.stages.start import plan_to_resume
+    from muse_core.stages.way_on import refuse_finished
     from muse_core.training.identity import MAY_CHANGE, MAY_MOVE, refuse_absent, refuse_moved, with_absolute_paths
-    from muse_core.training.start import plan_to_resume
-    from muse_core.training.way_on import refuse_finished
 
     run = as_seen(unfinished(where))
     refuse_finished(run, flags.get("training.steps"))

@@ -81,7 +81,7 @@ TOPOLOGY = ProbeSpec(
 )
 CONFLICT = ProbeSpec(
     help="Whether the losses pull the same weights apart, as trained and without stop-gradients.",
-    target="muse_core.training.conflict:measure",
+    target="muse_core.stages.conflict:measure",
     settings="muse_core.evaluation.options:ConflictOptions",
     needs=("encodes", "decodes"),
     train=False,

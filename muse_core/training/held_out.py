@@ -1,6 +1,6 @@
 """What a run measured on held-out images so far, and which checkpoint is the best by it.
 
-The score that decides is named by whoever trains, as each stage does in its value (`training/stages.py`).
+The score that decides is named by whoever trains, as each stage does in its value (`stages/stage.py`).
 """
 
 import math

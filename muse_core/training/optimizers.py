@@ -6,8 +6,8 @@ from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
 from muse_core.errors import ExitCode, MuseError
+from muse_core.stages.stage import STREAM_OF, part_of
 from muse_core.training.schedule import cosine_multiplier
-from muse_core.training.stages import STREAM_OF, part_of
 
 _NO_DECAY = ("bias", "norm", "gate", "embeddings", "lambda_")
 

@@ -22,10 +22,11 @@ from muse_core.model.numbers import full
 from muse_core.progress import Progress, Tracker
 from muse_core.run_checkpoints import BEST, pointed_at, step_name
 from muse_core.runs import RunFolder
-from muse_core.training.adversary import Adversary
+from muse_core.stages.adversary import Adversary
+from muse_core.stages.objective import Objective, StepOutput
+from muse_core.stages.validation import Validation
 from muse_core.training.average import Average
 from muse_core.training.held_out import PREFIX, HeldOut
-from muse_core.training.objective import Objective, StepOutput
 from muse_core.training.optimizers import (
     clip_streams,
     refuse_dead_weights,
@@ -35,7 +36,6 @@ from muse_core.training.optimizers import (
 from muse_core.training.sharing import Sharing
 from muse_core.training.speed import Speed
 from muse_core.training.state import optimizer_state, random_state, restore_optimizer, restore_random
-from muse_core.training.validation import Validation
 from muse_core.training.watch import Watch
 
 

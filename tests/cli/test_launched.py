@@ -30,7 +30,7 @@ from tests.training.mini import lean
 PATIENCE_S = 300.0
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(
-    ["muse_core.training.start", "muse_cli.main", "muse_cli.launch", "muse_cli.joining", "muse_cli.commands.train"]
+    ["muse_core.stages.start", "muse_cli.main", "muse_cli.launch", "muse_cli.joining", "muse_cli.commands.train"]
 )
 
 
@@ -176,7 +176,7 @@ def as_rank(rank: int, port: int, folder: str, arguments: tuple[str, ...], spoil
     """Run the command in a process of its own as srun would start it."""
     os.environ.update(launcher(rank, port), OMP_NUM_THREADS="1", CUDA_VISIBLE_DEVICES="")
     if spoilt:
-        from muse_core.training import objective
+        from muse_core.stages import objective
 
         vars(objective)["pixel_loss"] = spoil
     with (

@@ -86,7 +86,7 @@ def test_a_dry_run_and_the_command_refuse_the_same(
     Path("taken").mkdir()
     Path("taken/mine.txt").write_text("kept")
     Path("file").touch()
-    monkeypatch.setattr("muse_core.training.start._train", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr("muse_core.stages.start._train", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     typed = (*TINY, *SMALL, *more)
     planned, ended = muse(*typed, "--dry-run"), muse(*typed)
     assert (planned.code != ExitCode.DONE) == (ended.code != ExitCode.INTERRUPTED) == bool(more), ended.err

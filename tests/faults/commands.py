@@ -18,9 +18,7 @@ KILLED = 128 + signal.SIGKILL
 """What a shell says of a command that was killed."""
 
 FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(
-    ["muse_core.training.start", "muse_cli.main", "muse_cli.launch", "muse_cli.commands.train"]
-)
+FORKS.set_forkserver_preload(["muse_core.stages.start", "muse_cli.main", "muse_cli.launch", "muse_cli.commands.train"])
 
 
 @dataclass(frozen=True)

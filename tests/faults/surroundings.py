@@ -20,7 +20,7 @@ from muse_core.errors import ExitCode
 from muse_core.runs import RunFolder
 from muse_core.settings.section import fields
 from muse_core.settings.train import TrainSettings
-from muse_core.training import objective
+from muse_core.stages import objective
 from tests.faults.commands import PATIENCE_S
 from tests.faults.killing import resumed
 from tests.faults.scene import STEPS, Scene, error_in, said_in

@@ -9,7 +9,7 @@ import pytest
 
 from muse_core.errors import MuseError
 from muse_core.runs import RunFolder
-from muse_core.training.start import resume
+from muse_core.stages.start import resume
 from tests.field.conftest import Case, Muse
 from tests.field.going_on import LANES, overwrite
 from tests.training.mini import StopAt, train_lean

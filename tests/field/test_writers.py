@@ -32,7 +32,7 @@ from muse_core.ownership import write_file
 from muse_core.progress import Silent
 from muse_core.registry import discover
 from muse_core.runs import RunFolder
-from muse_core.training.start import new_folder
+from muse_core.stages.start import new_folder
 from muse_core.viz.attention import save_attention
 from muse_core.viz.maps import AttentionMap, Scene
 from muse_core.viz.report import read_run, write_report
@@ -195,7 +195,7 @@ BEHIND_THE_DOOR = {
     "muse_core/run_files.py": "inside a run that is held",
     "muse_core/runs.py": "inside a run that is held",
     "muse_core/training/identity.py": "inside a run that is held",
-    "muse_core/training/validation.py": "inside a run that is held",
+    "muse_core/stages/validation.py": "inside a run that is held",
     "muse_core/model/checkpoint.py": "into a folder that is written aside",
     "muse_core/model/export.py": "into a folder that is written aside",
     "muse_core/model/exporting.py": "into a folder that is written aside",

@@ -7,7 +7,7 @@ import pytest
 
 from muse_core import registry
 from muse_core.runs import RunFolder
-from muse_core.training.start import RunSummary
+from muse_core.stages.start import RunSummary
 
 
 @pytest.fixture(autouse=True)

@@ -14,7 +14,7 @@ from muse_core.model.abilities import Aligns
 from muse_core.model.exporting import export
 from muse_core.model.load import SHIPPED, load_tokenizer
 from muse_core.runs import RunFolder
-from muse_core.training.start import RunSummary
+from muse_core.stages.start import RunSummary
 from tests.fixtures import published as tiny_parts
 from tests.parity.released import write_released
 

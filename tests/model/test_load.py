@@ -12,7 +12,7 @@ from muse_core.model.abilities import Aligns, Attends, Decodes, Featurizes
 from muse_core.model.load import load_teacher, load_tokenizer, untouched_baseline
 from muse_core.model.tokenizer import MuseTokenizer
 from muse_core.runs import RunFolder
-from muse_core.training.start import RunSummary
+from muse_core.stages.start import RunSummary
 
 IMAGES = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
 

@@ -17,9 +17,9 @@ from muse_core.runs import RunFolder
 from muse_core.settings.layers import resolve
 from muse_core.settings.presets import preset
 from muse_core.settings.train import TrainSettings
+from muse_core.stages.setup import build_run
+from muse_core.stages.start import RunSummary, train
 from muse_core.training.run import Run
-from muse_core.training.setup import build_run
-from muse_core.training.start import RunSummary, train
 
 Changes = Mapping[str, Any]
 

@@ -7,8 +7,8 @@ import pytest
 
 from muse_core.run_checkpoints import BEST, pointed_at, step_of
 from muse_core.runs import RunFolder, Terminated
-from muse_core.training.start import resume
-from muse_core.training.validation import Validation
+from muse_core.stages.start import resume
+from muse_core.stages.validation import Validation
 from tests.training.mini import StopAt, train_lean
 
 OFTEN = {

@@ -9,8 +9,8 @@ import pytest
 from muse_core.settings.layers import resolve
 from muse_core.settings.presets import preset
 from muse_core.settings.train import TrainSettings
-from muse_core.training.cost import Cost, PartCost
-from muse_core.training.plan import make_plan
+from muse_core.stages.cost import Cost, PartCost
+from muse_core.stages.plan import make_plan
 
 
 def settings(size: str, stage: int, recipe: str = "muse", **changes: Any) -> TrainSettings:

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from muse_core.errors import ExitCode, MuseError
 from muse_core.model.checkpoint import load_network
 from muse_core.runs import RunFolder
-from muse_core.training import objective
-from muse_core.training.adversary import Adversary
+from muse_core.stages import objective
+from muse_core.stages.adversary import Adversary
+from muse_core.stages.start import resume
 from muse_core.training.loop import train
 from muse_core.training.run import Run
-from muse_core.training.start import resume
 from muse_core.training.watch import Watch
 from tests.training.mini import begin, equal, train_lean
 

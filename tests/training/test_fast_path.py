@@ -21,7 +21,7 @@ from muse_core.model.captions import CHUNK, CaptionCache
 from muse_core.model.numbers import Lowered
 from muse_core.model.routing import ROUTINGS
 from muse_core.model.weights import tiny
-from muse_core.training.acceleration import compile_parts, recompute
+from muse_core.stages.acceleration import compile_parts, recompute
 from muse_core.training.run import Run
 from muse_core.training.speed import Speed
 from muse_core.training.state import optimizer_state, restore_optimizer

@@ -11,7 +11,7 @@ from muse_core.model.checkpoint import read_state, read_tensors
 from muse_core.model.weights.parts import sha256
 from muse_core.model.weights.tiny import PACK
 from muse_core.runs import RunFolder
-from muse_core.training.start import RunSummary
+from muse_core.stages.start import RunSummary
 from tests.training.mini import begin, last_weights, train_lean
 
 

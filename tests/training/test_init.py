@@ -11,8 +11,8 @@ import torch
 from muse_core.errors import ExitCode, MuseError
 from muse_core.model.checkpoint import load_network, read_state, read_tensors
 from muse_core.runs import RunFolder
-from muse_core.training.plan import find_init, make_plan
-from muse_core.training.start import RunSummary
+from muse_core.stages.plan import find_init, make_plan
+from muse_core.stages.start import RunSummary
 from tests.training.mini import Changes, begin, last_weights, lean, train_lean
 
 

@@ -12,9 +12,9 @@ from muse_core.data.source import SceneSource, open_source
 from muse_core.data.writer import write_scene_shards
 from muse_core.errors import MuseError
 from muse_core.runs import RunFolder
+from muse_core.stages.plan import make_plan
+from muse_core.stages.start import resume
 from muse_core.training.lanes import with_lanes
-from muse_core.training.plan import make_plan
-from muse_core.training.start import resume
 from tests.data.conftest import picture
 from tests.data.test_shard_tree import put
 from tests.training.mini import StopAt, equal, last_weights, lean, train_lean

@@ -11,7 +11,7 @@ from muse_core.model.checkpoint import load_network, read_state
 from muse_core.model.load import load_tokenizer
 from muse_core.runs import RunFolder
 from muse_core.settings.layers import SettingsError
-from muse_core.training.plan import make_plan
+from muse_core.stages.plan import make_plan
 from tests.training.mini import equal, last_weights, lean, train_lean
 
 SHORT = {"training.steps": 2}

@@ -16,9 +16,9 @@ from torch.overrides import TorchFunctionMode
 
 from muse_core.progress import Silent
 from muse_core.runs import FollowerFolder, RunFolder
+from muse_core.stages.setup import build_run
+from muse_core.stages.start import new_accelerator
 from muse_core.training.loop import train
-from muse_core.training.setup import build_run
-from muse_core.training.start import new_accelerator
 from tests.training.mini import CLOCK, Changes, lean
 
 STEPS = 20

@@ -17,7 +17,7 @@ from muse_core.runs import RunFolder
 from muse_core.settings.layers import resolve
 from muse_core.settings.presets import preset
 from muse_core.settings.train import TrainSettings
-from muse_core.training.start import RunSummary, resume, train
+from muse_core.stages.start import RunSummary, resume, train
 from tests.fixtures import published as tiny_parts
 from tests.parity.released import write_released
 from tests.training.mini import LEAN

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from muse_core.devices import GIB, Devices
-from muse_core.training.plan import make_plan
+from muse_core.stages.plan import make_plan
 from tests.training.test_cost import settings
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")

@@ -17,9 +17,9 @@ from muse_core.inspection.runs import inspect_run
 from muse_core.interrupts import Terminated
 from muse_core.model.checkpoint import read_state, read_tensors
 from muse_core.runs import RunFolder
+from muse_core.stages.start import resume
 from muse_core.training import run as run_module
 from muse_core.training.run import Run
-from muse_core.training.start import resume
 from tests.training.mini import CLOCK, Changes, StopAt, begin, equal, train_lean
 
 STEPS = 4

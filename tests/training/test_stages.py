@@ -13,11 +13,11 @@ from muse_core.model.connector import Layout
 from muse_core.model.network import MuseNetwork
 from muse_core.model.routing import ROUTINGS
 from muse_core.runs import RunFolder
+from muse_core.stages.setup import division_of
+from muse_core.stages.stage import PARTS, STAGES, STREAM_OF, Objectives, divide, part_of
 from muse_core.training.loop import train
 from muse_core.training.optimizers import build_optimizer, clip_streams, refuse_dead_weights
 from muse_core.training.run import Run
-from muse_core.training.setup import division_of
-from muse_core.training.stages import PARTS, STAGES, STREAM_OF, Objectives, divide, part_of
 from tests.model.small import BLOCKS, STREAMS, gradients, small_images, small_network
 from tests.training.mini import begin, lean, train_lean
 

@@ -9,10 +9,10 @@ from torch import Tensor
 
 from muse_core.data.sample import Batch
 from muse_core.runs import RunFolder
+from muse_core.stages.objective import Decoding, spread
+from muse_core.stages.setup import decoded_share
 from muse_core.training.loop import train
-from muse_core.training.objective import Decoding, spread
 from muse_core.training.run import Run
-from muse_core.training.setup import decoded_share
 from tests.training.mini import Changes, begin, lean, train_lean
 
 ALL_DECODED: Changes = {"training.reconstruct": 8, "training.steps": 1}

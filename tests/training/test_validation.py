@@ -13,8 +13,8 @@ from muse_core.data.source import open_source
 from muse_core.model.checkpoint import load_network
 from muse_core.model.network import MuseNetwork
 from muse_core.runs import RunFolder
-from muse_core.training.start import RunSummary
-from muse_core.training.validation import Validation, without_masks
+from muse_core.stages.start import RunSummary
+from muse_core.stages.validation import Validation, without_masks
 from tests.training.mini import begin, last_weights
 
 

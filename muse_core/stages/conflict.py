@@ -27,11 +27,11 @@ from muse_core.model.tokenizer import MuseTokenizer
 from muse_core.settings.layers import resolve
 from muse_core.settings.presets import preset
 from muse_core.settings.train import TrainSettings
-from muse_core.training.conflict_figure import draw
-from muse_core.training.judging import build_judges
-from muse_core.training.objective import Objective, Trainee
-from muse_core.training.setup import build_objective, objectives_of
-from muse_core.training.stages import STAGES, divide
+from muse_core.stages.conflict_figure import draw
+from muse_core.stages.judging import build_judges
+from muse_core.stages.objective import Objective, Trainee
+from muse_core.stages.setup import build_objective, objectives_of
+from muse_core.stages.stage import STAGES, divide
 
 STREAMS: Mapping[str, tuple[str, ...]] = {
     "pixels": ("pixel", "perceptual"),

@@ -16,7 +16,7 @@ from muse_core.evaluation.pixels import psnr, to_bytes
 from muse_core.files import write_atomically
 from muse_core.losses.topology import topology_loss
 from muse_core.model.network import MuseNetwork
-from muse_core.training.objective import Objective
+from muse_core.stages.objective import Objective
 from muse_core.viz.grids import sample_labels, sample_strip
 from muse_core.viz.pixels import Floats, common_end
 

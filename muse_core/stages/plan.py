@@ -16,19 +16,19 @@ from muse_core.model.weights.parts import missing_parts
 from muse_core.run_search import newest_finished
 from muse_core.settings.presets import STAGES as TITLES
 from muse_core.settings.train import TrainSettings
-from muse_core.training.checks import problems
-from muse_core.training.cost import Cost
-from muse_core.training.expected import expected_line
-from muse_core.training.judging import TINY_PERCEPTUAL, active_losses
-from muse_core.training.lanes import lane_lines, lane_plan, with_lanes
-from muse_core.training.planned_cost import Fit, compute_lines, parts_line
-from muse_core.training.setup import (
+from muse_core.stages.checks import problems
+from muse_core.stages.cost import Cost
+from muse_core.stages.judging import TINY_PERCEPTUAL, active_losses
+from muse_core.stages.planned_cost import Fit, compute_lines, parts_line
+from muse_core.stages.setup import (
     decoded_share,
     division_of,
     spec_of,
     warmup_of,
 )
-from muse_core.training.stages import STAGES, Division, part_of
+from muse_core.stages.stage import STAGES, Division, part_of
+from muse_core.training.expected import expected_line
+from muse_core.training.lanes import lane_lines, lane_plan, with_lanes
 
 
 @dataclass(frozen=True)

@@ -22,12 +22,12 @@ from muse_core.run_checkpoints import BEST, FOLDER, pointed_at, way_around_damag
 from muse_core.run_search import note_place
 from muse_core.runs import FollowerFolder, RunFolder, new_path, refuse_in_the_way
 from muse_core.settings.train import TrainSettings
+from muse_core.stages.plan import Plan, make_plan
+from muse_core.stages.setup import build_run
+from muse_core.stages.way_on import next_commands, refuse_finished
 from muse_core.training.held_out import PREFIX, scores_text
 from muse_core.training.identity import FILE as IDENTITY, go_on, identify, refuse_absent, with_absolute_paths
 from muse_core.training.loop import train as train_loop
-from muse_core.training.plan import Plan, make_plan
-from muse_core.training.setup import build_run
-from muse_core.training.way_on import next_commands, refuse_finished
 
 
 @dataclass(frozen=True)

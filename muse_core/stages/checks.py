@@ -8,7 +8,7 @@ from muse_core.errors import MuseError
 from muse_core.model.checkpoint import CheckpointState, read_state
 from muse_core.runs import refuse_in_the_way, runs_dir
 from muse_core.settings.train import TrainSettings
-from muse_core.training.setup import refuse_other_numbers
+from muse_core.stages.setup import refuse_other_numbers
 
 
 def problems(settings: TrainSettings, init: Path | None, *, new: bool) -> Iterator[MuseError]:

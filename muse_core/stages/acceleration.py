@@ -8,7 +8,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from muse_core.model.network import MuseNetwork
-from muse_core.training.objective import Judges
+from muse_core.stages.objective import Judges
 
 
 def recompute(network: MuseNetwork) -> None:

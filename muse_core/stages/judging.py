@@ -26,7 +26,7 @@ from muse_core.model.weights import published, tiny
 from muse_core.model.weights.filling import digest_of
 from muse_core.model.weights.parts import tiny_hashes
 from muse_core.settings.train import LossSettings
-from muse_core.training.objective import Judges
+from muse_core.stages.objective import Judges
 
 TINY_PERCEPTUAL = "tiny-features"
 TINY_PERCEPTUAL_LAYERS = 2

@@ -8,7 +8,7 @@ from muse_core.errors import MuseError
 from muse_core.runs import RunFolder
 from muse_core.settings.presets import STAGES, preset
 from muse_core.settings.train import ModelSettings, TrainSettings
-from muse_core.training.plan import missing_captions
+from muse_core.stages.plan import missing_captions
 
 
 def refuse_finished(folder: RunFolder, steps: int | None = None) -> None:

@@ -15,9 +15,9 @@ from muse_core.model.network import MuseNetwork
 from muse_core.model.routing import ROUTINGS
 from muse_core.model.weights.parts import find_part
 from muse_core.settings.train import TrainSettings
-from muse_core.training.cost import Cost, PartCost, judge_parts, network_parts, opponent_part
-from muse_core.training.judging import active_losses
-from muse_core.training.setup import division_of, new_discriminator, spec_of
+from muse_core.stages.cost import Cost, PartCost, judge_parts, network_parts, opponent_part
+from muse_core.stages.judging import active_losses
+from muse_core.stages.setup import division_of, new_discriminator, spec_of
 
 GIGA = 1e9
 CHECKPOINTING = "--set training.checkpointing=true"

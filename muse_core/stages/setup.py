@@ -27,17 +27,17 @@ from muse_core.progress import Progress, warn_once
 from muse_core.run_checkpoints import point_to_best
 from muse_core.runs import RunFolder
 from muse_core.settings.train import TrainSettings
-from muse_core.training.acceleration import compile_parts, recompute
-from muse_core.training.adversary import Adversary
+from muse_core.stages.acceleration import compile_parts, recompute
+from muse_core.stages.adversary import Adversary
+from muse_core.stages.judging import active_losses, build_judges, frozen_parts, refuse_other_judges
+from muse_core.stages.objective import Decoding, Judges, Objective, Trainee
+from muse_core.stages.stage import STAGES, Division, Objectives, divide, freeze
+from muse_core.stages.validation import Validation, without_masks
 from muse_core.training.average import Average
 from muse_core.training.held_out import HeldOut
-from muse_core.training.judging import active_losses, build_judges, frozen_parts, refuse_other_judges
 from muse_core.training.lanes import images_at_once, lane_plan
-from muse_core.training.objective import Decoding, Judges, Objective, Trainee
 from muse_core.training.optimizers import build_optimizer, named
 from muse_core.training.run import Identity, Pace, Run, cursor_of, seed_everything
-from muse_core.training.stages import STAGES, Division, Objectives, divide, freeze
-from muse_core.training.validation import Validation, without_masks
 from muse_core.training.watch import Watch
 
 TINY_DISCRIMINATOR = {"width": 24, "multipliers": (1, 2), "groups": 8, "grid": 8}

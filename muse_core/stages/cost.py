@@ -27,9 +27,9 @@ from muse_core.model.routing import Routing
 from muse_core.model.weights import tiny
 from muse_core.model.weights.parts import find_part
 from muse_core.model.weights.published import new_teacher, new_text
-from muse_core.training.acceleration import layers_of, recompute
+from muse_core.stages.acceleration import layers_of, recompute
+from muse_core.stages.judging import TINY_PERCEPTUAL_LAYERS, tiny_features
 from muse_core.training.counting import Counted, count
-from muse_core.training.judging import TINY_PERCEPTUAL_LAYERS, tiny_features
 
 FLOAT = 4
 ADAM_MOMENTS = 2
