@@ -16,7 +16,8 @@ import subprocess
 import tempfile
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, cast
 
@@ -93,6 +94,45 @@ def read_place(where: str) -> bytes | None:
         raise MuseError(f"{where} cannot be read: {problem}") from problem
 
 
+def refuse_unreadable(where: str) -> None:
+    """Refuse a file that is not there or may not be read: of an address its entry is asked for, and nothing fetched.
+
+    A `pipe:` is let through: asking would run its command.
+
+    Raises:
+        MuseError: naming the file, and why.
+    """
+    if where.startswith("pipe:"):
+        return
+    try:
+        if is_address(where):
+            refuse_address(where)
+            _patiently(lambda: _asked(where))
+        else:
+            with Path(where).open("rb") as stream:
+                stream.read(1)
+    except FileNotFoundError:
+        raise MuseError(f"{where} does not exist", hint=_HINT) from None
+    except OSError as problem:
+        raise MuseError(f"{where} cannot be read: {problem.strerror or problem}", hint=_HINT) from None
+
+
+_HINT = "a folder, pattern or address of shards, or demo"
+
+
+def _asked(where: str) -> None:
+    with _as_refusals(where):
+        files, path = _files(where)
+        try:
+            files.info(path)
+        except FileNotFoundError as problem:
+            # fsspec says so of whatever a web server answers; what it said is behind that.
+            answer = problem.__cause__
+            if not isinstance(answer, Exception) or getattr(answer, "status", None) in (404, 410):
+                raise
+            raise answer from None
+
+
 def name_of(where: str) -> str:
     """The last part of a path or address."""
     return PurePosixPath(where.split("?")[0]).name if is_address(where) else Path(where).name
@@ -139,30 +179,38 @@ def _files(where: str) -> tuple[Any, str]:
 
 
 def _fetched(where: str) -> BinaryIO:
+    aside = tempfile.NamedTemporaryFile(prefix="muse-")  # noqa: SIM115  the caller closes it
+    try:
+        _patiently(lambda: _fetch(where, aside.name))
+    except BaseException:
+        aside.close()
+        raise
+    aside.seek(0)
+    return cast(BinaryIO, aside)
+
+
+def _patiently(action: Callable[[], None]) -> None:
+    """Try again what a connection that breaks refused; what is not there or not allowed is not asked for twice."""
     for attempt in range(1, ATTEMPTS + 1):
-        aside = tempfile.NamedTemporaryFile(prefix="muse-")  # noqa: SIM115  the caller closes it
         try:
-            _fetch(where, aside.name)
+            action()
         except OSError as problem:
-            aside.close()
             if attempt == ATTEMPTS or isinstance(problem, FileNotFoundError | PermissionError):
                 raise
             time.sleep(PAUSE_S * attempt)
         else:
-            aside.seek(0)
-            return cast(BinaryIO, aside)
-    raise AssertionError("the last attempt returns or raises")
+            return
 
 
 def _fetch(where: str, target: str) -> None:
     """Fetch into a file.
 
     Raises:
-        OSError: whatever went wrong, as each of fsspec's systems has errors of its own kind.
+        OSError: whatever went wrong.
     """
     refuse_pipe(where)
     refuse_address(where)
-    try:
+    with _as_refusals(where):
         if where.startswith("pipe:"):
             with Path(target).open("wb") as file:
                 command = where.removeprefix("pipe:")
@@ -170,6 +218,13 @@ def _fetch(where: str, target: str) -> None:
         else:
             files, path = _files(where)
             files.get_file(path, target)
+
+
+@contextmanager
+def _as_refusals(where: str) -> Iterator[None]:
+    """Turn whatever goes wrong into an OSError, as each of fsspec's systems has errors of its own kind."""
+    try:
+        yield
     except (OSError, MuseError):
         raise
     except Exception as problem:

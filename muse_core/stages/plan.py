@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from muse_core.data.census import Census, caption_census
+from muse_core.data.reach import open_readable
 from muse_core.data.source import open_source
 from muse_core.devices import Devices, planned_devices
 from muse_core.errors import ExitCode, MuseError
@@ -146,7 +147,7 @@ def _missing_data(settings: TrainSettings, world: int) -> list[str]:
     missing = []
     for where, split in ((settings.data.train, "train"), (settings.data.val, "val")):
         try:
-            source = open_source(where, split=split, size=settings.model.resolution) if where else None
+            source = open_readable(where, split=split, size=settings.model.resolution) if where else None
             if source and split == "train":
                 lane_plan(settings, source, world)
         except MuseError as error:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from muse_core.data.identity import identity_of
+from muse_core.data.reach import open_readable
 from muse_core.data.source import absolute, open_source
 from muse_core.errors import ExitCode, MuseError
 from muse_core.files import read_json, write_json
@@ -200,7 +201,7 @@ def refuse_absent(folder: RunFolder, settings: TrainSettings) -> None:
     for split, where in (("train", settings.data.train), ("val", settings.data.val)):
         try:
             if where:
-                open_source(where, split=split, size=settings.model.resolution)
+                open_readable(where, split=split, size=settings.model.resolution)
         except MuseError as error:
             hint = f"muse train --resume {folder.path} {SPLITS[split]} PLACE, where they lie now"
             if absolute(where or "") != where:

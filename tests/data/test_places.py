@@ -21,6 +21,7 @@ import webdataset
 from muse_core.data import places
 from muse_core.data.loader import Batches
 from muse_core.data.mixing import MixedSource
+from muse_core.data.reach import open_readable, refuse_unreadable_shards
 from muse_core.data.sample import Sample, Skip
 from muse_core.data.shards import ShardSource, read_index
 from muse_core.data.source import Item, Source, open_source
@@ -144,6 +145,53 @@ def test_a_server_that_is_not_there_is_refused_by_name(monkeypatch: pytest.Monke
     monkeypatch.setattr(places, "PAUSE_S", 0.0)
     with pytest.raises(MuseError, match=r"http://127\.0\.0\.1:9/index\.json cannot be read"):
         ShardSource("http://127.0.0.1:9/a.tar")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "secret", "says"),
+    [
+        ("{000000..000008}.tar", "", "/000008.tar does not exist"),
+        ("{000006..000009}.tar", "", "/000009.tar does not exist"),
+        ("{000000..000003}.tar", "/000000.tar", "/000000.tar cannot be read: .*403"),
+    ],
+)
+def test_shards_that_cannot_be_read_are_named_before_they_are(
+    server: str, monkeypatch: pytest.MonkeyPatch, pattern: str, secret: str, says: str
+) -> None:
+    monkeypatch.setattr(Quiet, "secret", secret)
+    monkeypatch.setattr(Quiet, "do_HEAD", Quiet.do_GET)
+    with pytest.raises(MuseError, match=says):
+        open_readable(f"{server}/{pattern}")
+    mix = f"0.5 demo + 0.5 {server}/{pattern}"
+    with pytest.raises(MuseError, match=says):
+        open_readable(mix)
+
+
+def test_a_server_that_is_busy_is_asked_again(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(places, "PAUSE_S", 0.0)
+    monkeypatch.setattr(Quiet, "do_HEAD", Quiet.do_GET)
+    monkeypatch.setattr(Quiet, "failures", 2)
+    assert open_readable(f"{server}/{{000000..000007}}.tar").max_lanes == 8
+    monkeypatch.setattr(Quiet, "failures", 20)
+    with pytest.raises(MuseError, match=r"/000000\.tar cannot be read: .*503"):
+        open_readable(f"{server}/{{000000..000007}}.tar")
+
+
+def test_shards_that_can_be_read_are_not_fetched_to_know_it(
+    server: str, scene_shards: Path, memory: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fetched(where: str, target: str) -> None:
+        raise AssertionError(where)
+
+    there = f"{server}/{{000000..000007}}.tar", str(scene_shards), f"{memory}/train/{{000000..000007}}.tar"
+    sources = [open_source(where) for where in there]
+    monkeypatch.setattr(places, "_fetch", fetched)
+    for source in sources:
+        refuse_unreadable_shards(source)
+    monkeypatch.setenv("MUSE_ALLOW_PIPE", "1")
+    ran = scene_shards.parent / "ran"
+    open_readable(f"pipe:touch {ran}")
+    assert not ran.exists()
 
 
 def test_pipes_run_only_for_who_asks(make_tar: MakeTar, monkeypatch: pytest.MonkeyPatch) -> None:

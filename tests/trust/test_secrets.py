@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from muse_core.data.writer import write_scene_shards
 from muse_core.errors import ExitCode, MuseError
 from muse_core.runs import RunFolder
 from tests.trust.conftest import Muse
@@ -83,11 +84,22 @@ def test_a_run_that_failed_with_a_secret_in_its_error_does_not_keep_it(tmp_path:
     assert hidden(files(run.path)) == []
 
 
-@pytest.mark.slow
-def test_credentials_of_an_address_are_in_no_record_but_the_settings(muse: Muse) -> None:
-    """They have to be in config.yaml, which `--resume` reads; nothing that is handed on shows them."""
+def test_an_address_that_cannot_be_read_is_refused_before_anything_is_written(muse: Muse) -> None:
     where = f"file:///nowhere/{{000000..000001}}.tar?token={TYPED}"
     failed = muse("train", "--stage", "1", "--size", "tiny", "--out", "failed", "--data", where)
     assert failed.code == ExitCode.FILE
-    files = {path.name for path in Path("failed").rglob("*") if path.is_file() and TYPED.encode() in path.read_bytes()}
-    assert files == {"config.yaml"}
+    assert "000000.tar" in failed.err
+    assert not Path("failed").exists()
+
+
+@pytest.mark.slow
+def test_credentials_of_an_address_are_in_no_record_but_the_settings(muse: Muse, tmp_path: Path) -> None:
+    """They have to be in config.yaml, which `--resume` reads; nothing that is handed on shows them."""
+    shards = write_scene_shards("train", 16, tmp_path / "shards", per_shard=8, size=64).folder
+    for shard in shards.glob("*.tar"):  # a store that takes the token; of a file it is part of the name
+        shard.rename(shard.with_name(f"{shard.name}?token={TYPED}"))
+    where = f"file://{shards}/{{000000..000001}}.tar?token={TYPED}"
+    ended = muse(*TRAIN, "--data", where, "--json")
+    assert ended.code == 0, ended.err
+    holding = {path.name for path in Path("run").rglob("*") if path.is_file() and TYPED.encode() in path.read_bytes()}
+    assert holding == {"config.yaml"}
