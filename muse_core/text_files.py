@@ -23,6 +23,8 @@ _MARKS = (
     (codecs.BOM_UTF16_BE, "UTF-16"),
 )
 _LINE_END = re.compile(r"\r\n|\r|\n")
+_HAS_TO_BE_QUOTED = re.compile(r'"(?=[^"]*(?:[,;\t]|""))(?:[^"]|"")+"')
+"""A field whose separators and quotation marks are why it is quoted; "cat" needs no marks, so they are its own."""
 _MANY_ZEROS = 0.3
 """Fraction of zero bytes that text of no alphabet has in UTF-8, and most text has in UTF-16."""
 
@@ -60,12 +62,13 @@ def text_of(content: bytes) -> str:
 def lines_of(text: str) -> list[str]:
     """Return the lines of a list, one entry a line: without white space around them, empty ones left out.
 
-    Where every line stands between quotation marks, a program put them there, and they go.
+    Where every line stands between quotation marks, or one that has to in a csv, a program put them there, and they go.
     """
     lines = [line.strip() for line in _LINE_END.split(text) if line.strip()]
-    if all(len(line) > 2 and line[0] == line[-1] == '"' for line in lines):
-        return [line[1:-1].replace('""', '"').strip() for line in lines]
-    return lines
+    every = all(len(line) > 2 and line[0] == line[-1] == '"' for line in lines)
+    return [
+        line[1:-1].replace('""', '"').strip() if every or _HAS_TO_BE_QUOTED.fullmatch(line) else line for line in lines
+    ]
 
 
 def read_text_file(path: str | PathLike[str]) -> str:

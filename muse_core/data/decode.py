@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeGuard
 
@@ -20,6 +20,8 @@ IMAGE_SUFFIXES = SUFFIXES
 CAPTION_SUFFIXES = ("txt", "text", "caption")
 JSON_CAPTIONS = ("caption", "text")
 MASK_SUFFIX = "seg.png"
+SEVERAL = "with several captions in json, of which the first is taken"
+NOT_TEXT = "whose caption in json is not text, and is left out"
 
 
 @dataclass(frozen=True)
@@ -66,8 +68,9 @@ def decode(raw: RawSample, shape_filter: ShapeFilter | None = None) -> Sample | 
             return Skip("filtered by shape", raw.key, error=False)
         image = open_image(raw.members)
         pixels, mask = image.pixels(), read_mask(raw.members, image)
-        caption, label = read_caption(raw.members, record), read_label(raw.members, record)
-        return Sample(raw.key, pixels, caption, label, mask, image.notes)
+        caption, notes = noted_caption(raw.members, record)
+        label = read_label(raw.members, record)
+        return Sample(raw.key, pixels, caption, label, mask, (*image.notes, *notes))
     except BadMemberError as problem:
         return Skip(str(problem), raw.key, detail=problem.detail)
 
@@ -94,13 +97,38 @@ def parse_record(content: bytes) -> dict[str, Any]:
 
 def read_caption(members: Mapping[str, bytes], record: Mapping[str, Any]) -> str:
     """The first caption that is not empty: .txt, .text, .caption, then json's caption and text."""
+    return noted_caption(members, record)[0]
+
+
+def noted_caption(members: Mapping[str, bytes], record: Mapping[str, Any]) -> tuple[str, tuple[str, ...]]:
+    """The caption of a sample, and what is to be said of it: `SEVERAL` or `NOT_TEXT`."""
     for suffix in CAPTION_SUFFIXES:
         if suffix in members:
             text = parse_caption(members[suffix])
             if text:
-                return text
-    values = (record.get(name) for name in JSON_CAPTIONS)
-    return next((parse_caption(value) for value in values if isinstance(value, str) and value.strip()), "")
+                return text, ()
+    return json_caption(record)
+
+
+def json_caption(record: Mapping[str, Any], fields: Sequence[str] = JSON_CAPTIONS) -> tuple[str, tuple[str, ...]]:
+    """The first caption in some fields of a json, and what is to be said of it.
+
+    A list of texts is several captions, of which the first that is not empty counts.
+
+    Raises:
+        BadMemberError: it is no text that can be encoded.
+    """
+    others = False
+    for field in fields:
+        value = record.get(field)
+        texts = [value] if isinstance(value, str) else value if isinstance(value, list) else []
+        if value is not None and not (isinstance(value, str | list) and all(isinstance(one, str) for one in texts)):
+            others = True
+            continue
+        given = [one for one in texts if one.strip()]
+        if given:
+            return parse_caption(given[0]), (SEVERAL,) if len(given) > 1 else ()
+    return "", (NOT_TEXT,) if others else ()
 
 
 def parse_caption(value: bytes | str) -> str:

@@ -8,9 +8,9 @@ from muse_core.data.decode import MASK_SUFFIX, BadMemberError, RawSample, ShapeF
 from muse_core.data.sample import Skip
 from muse_core.data.sharding.items import Item, Looked, Part, Planned
 from muse_core.data.sharding.members import (
-    caption_of,
     check_mask,
     members,
+    noted_caption,
     opened,
     own_label,
     part_bytes,
@@ -35,7 +35,7 @@ def look(item: Item, options: ShardOptions) -> Looked:
         width, height = image.stored_size
         if not _shape_filter(options).keeps({**record, "width": width, "height": height}):
             return Looked(reason="filtered by shape")
-        caption = caption_of(item, options.captions, record)
+        caption, notes = noted_caption(item, options.captions, record)
         if options.recipe in ("cc12m", "blip3o") and not caption:
             return Looked(reason="no caption")
         label, bad_label = own_label(item, record)
@@ -45,9 +45,8 @@ def look(item: Item, options: ShardOptions) -> Looked:
             _decode(item, suffix, options)
     except BadMemberError as problem:
         return Looked(reason=str(problem), error=True)
-    return Looked(
-        suffix, _space(item, caption), notes=image.notes, captioned=bool(caption), label=label, bad_label=bad_label
-    )
+    space, notes = _space(item, caption), (*image.notes, *notes)
+    return Looked(suffix, space, notes=notes, captioned=bool(caption), label=label, bad_label=bad_label)
 
 
 def _header(part: Part, whole: bool) -> ImageFile:

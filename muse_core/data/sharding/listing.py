@@ -93,7 +93,8 @@ def _any_tree(place: Place, options: ShardOptions) -> Listing:
 def _asked(beside: Beside) -> Asked:
     tables = tuple(filter(None, (beside.captions, beside.classes)))
     coverages = [one.coverage for one in (*tables, beside.masks) if one is not None]
-    return Asked(tuple(coverages), lambda: [words for words in (table.in_words() for table in tables) if words])
+    mixed = beside.classes.mixed() if beside.classes else ""
+    return Asked(tuple(coverages), lambda: [words for words in (mixed, *(one.in_words() for one in tables)) if words])
 
 
 def _then_unused(items: Iterator[Item | Left], beside: Beside) -> Iterator[Item | Left]:

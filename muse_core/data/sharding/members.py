@@ -12,7 +12,9 @@ from PIL import Image
 from muse_core.data.decode import (
     JSON_CAPTIONS,
     MASK_SUFFIX,
+    NOT_TEXT,
     BadMemberError,
+    json_caption,
     parse_caption,
     parse_record,
     raw_label,
@@ -75,20 +77,28 @@ def caption_of(item: Item, captions: str, record: Mapping[str, Any]) -> str:
     Raises:
         BadMemberError: it is not text.
     """
+    return noted_caption(item, captions, record)[0]
+
+
+def noted_caption(item: Item, captions: str, record: Mapping[str, Any]) -> tuple[str, tuple[str, ...]]:
+    """The caption that `captions` asks for, and what is to be said of it, as `json_caption` has it.
+
+    Raises:
+        BadMemberError: what was asked for by the name of its field is not text.
+    """
     kind, _, name = captions.partition(":")
     if item.text or kind in ("none", "csv"):
-        return item.text
+        return item.text, ()
     if kind in ("auto", "txt") and "txt" in item.parts:
         text = parse_caption(part_bytes(item.parts["txt"]))
         if text:
-            return text
-    for field in {"auto": JSON_CAPTIONS, "json": (name,)}.get(kind, ()):
-        value = record.get(field)
-        if isinstance(value, str) and value.strip():
-            return parse_caption(value)
-        if kind == "json" and value is not None and not isinstance(value, str):
-            raise BadMemberError(f"json's {field} is not text")
-    return ""
+            return text, ()
+    if kind == "txt":
+        return "", ()
+    caption, notes = json_caption(record, JSON_CAPTIONS if kind == "auto" else (name,))
+    if kind == "json" and NOT_TEXT in notes:
+        raise BadMemberError(f"json's {name} is not text")
+    return caption, notes
 
 
 def without_caption(item: Item, captions: str) -> str:

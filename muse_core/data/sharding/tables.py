@@ -32,6 +32,7 @@ FILE_COLUMNS = (
 CAPTION_COLUMNS = ("caption", "captions", "text", "title", "description")
 CLASS_COLUMNS = ("class", "label", "classes", "category", "target", "cls", "predictionstring")
 
+_COMMA = re.compile(r"[+-]?\d+,\d+")
 _SEPARATOR = re.compile(r'"?sep=(.)"?\n', re.IGNORECASE)
 
 Row = tuple[int, list[str]]
@@ -44,27 +45,30 @@ class Table:
     Args:
         path: the file, or its address.
         columns: what the column with the values may be called.
-        read: what a value means; a `BadLabelError` of it is refused with its row.
+        read: what a value means where this sign parts the columns; a `BadLabelError` of it is refused with its row.
 
     Raises:
         MuseError: it cannot be read, has no such column or no value, or says two things of one picture.
     """
 
-    def __init__(self, path: str, columns: Sequence[str], read: Callable[[str], str] = str.strip) -> None:
+    def __init__(self, path: str, columns: Sequence[str], read: Callable[[str, str], str] | None = None) -> None:
         self.path, self.name = path, path.rpartition("/")[2]
         self.coverage = Coverage(f"{self.name}")
         self._rows: dict[str, str] = {}
         self._by_suffix: dict[str, str] = {}
         self._used: set[str] = set()
         self._several: dict[str, None] = {}
-        for number, file, value in _pairs(path, columns):
+        self._first: dict[str, int] = {}
+        text, delimiter = _parted(path, columns)
+        for number, file, value in _pairs(path, text, delimiter, columns):
             try:
-                meant = read(value)
+                meant = read(value, delimiter) if read else value
             except BadLabelError as problem:
                 raise MuseError(f"{path}, row {number}: {problem}: {value[:40]!r}") from None
             if self._rows.setdefault(file, meant) != meant:
                 raise MuseError(f"{path}, row {number}: says both {self._rows[file]!r} and {meant!r} of {file}")
             self._by_suffix.setdefault(_in_lower_case(file), file)
+            self._first.setdefault(meant, number)
         if not any(self._rows.values()):
             raise MuseError(f"{path} says nothing of any picture: its column of values is empty")
 
@@ -88,6 +92,17 @@ class Table:
         """Return everything it says of any picture."""
         return set(self._rows.values())
 
+    def mixed(self) -> str:
+        """Say where numbers and words stand among its values, which makes all of them names; "" where they do not."""
+        values = [value for value in self._first if value]  # in the order of their rows
+        number = next((value for value in values if value.isdecimal()), None)
+        word = next((value for value in values if not value.isdecimal()), None)
+        if number is None or word is None:
+            return ""
+        rows = sorted((self._first[value], value) for value in (number, word))
+        shown = ", ".join(f"row {row}: {value!r}" for row, value in rows)
+        return f"{self.name} holds numbers and names ({shown}): all of them are names of classes, sorted as text"
+
     def unused(self) -> list[str]:
         """Return the pictures it speaks of that nobody asked for."""
         return sorted(self._rows.keys() - self._used)
@@ -109,8 +124,9 @@ def class_table(path: str) -> Table:
     return Table(path, CLASS_COLUMNS, _label)
 
 
-def _label(value: str) -> str:
-    label = parse_label(value)
+def _label(value: str, delimiter: str) -> str:
+    # Programs that part columns with semicolons write 1.0 as 1,0.
+    label = parse_label(value.replace(",", ".") if delimiter == ";" and _COMMA.fullmatch(value) else value)
     return "" if label == UNKNOWN_LABEL else str(label)
 
 
@@ -124,8 +140,8 @@ def _in_lower_case(file: str) -> str:
     return f"{stem}{dot}{suffix.lower()}" if is_picture(file) else file
 
 
-def _pairs(path: str, columns: Sequence[str]) -> Iterator[tuple[int, str, str]]:
-    rows = _rows(path, columns)
+def _pairs(path: str, text: str, delimiter: str, columns: Sequence[str]) -> Iterator[tuple[int, str, str]]:
+    rows = _rows(path, text, delimiter)
     header = [name.strip().lower() for name in next(rows, (1, []))[1]]
     file, value = _column(header, FILE_COLUMNS), _column(header, columns)
     if file is None or value is None:
@@ -141,9 +157,13 @@ def _pairs(path: str, columns: Sequence[str]) -> Iterator[tuple[int, str, str]]:
         yield number, _as_compared(row[file]), row[value].strip()
 
 
-def _rows(path: str, columns: Sequence[str]) -> Iterator[Row]:
+def _parted(path: str, columns: Sequence[str]) -> tuple[str, str]:
+    """Return the text of a table and what parts its columns."""
     text, said = _without_separator_line(_text(path))
-    delimiter = said or _delimiter(path, text, columns)
+    return text, said or _delimiter(path, text, columns)
+
+
+def _rows(path: str, text: str, delimiter: str) -> Iterator[Row]:
     lines = text.split("\n")
     width = lines[0].count(delimiter)
     if delimiter == "\t" and all(line.count("\t") == width for line in lines if line):
