@@ -11,7 +11,7 @@ from muse_core.marks import KEY, mark_in, mark_of
 from muse_core.ownership import FolderKind, files_in, is_scratch
 
 STATES = ("running", "finished", "failed", "interrupted")
-_TOP = r"config\.yaml|origins\.json|identity\.json|environment\.json|status\.json|metrics\.jsonl|log(-\d+)?\.txt"
+_TOP = r"config\.yaml|(origins|identity|environment|status|trackers)\.json|metrics\.jsonl|log(-\d+)?\.txt"
 _IN_STEP = r"(state\.json|(model|average|training)\.safetensors)"
 _NAMES = re.compile(
     rf"{_TOP}|checkpoints/(last|best)|checkpoints/step-\d{{7,}}/{_IN_STEP}|samples/step-\d{{7,}}\.png|tensorboard/events\.out\.tfevents\.[^/]+"

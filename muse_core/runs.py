@@ -1,6 +1,6 @@
 """The run folder: the one place that knows what a run leaves behind and how to find it again.
 
-    config.yaml  origins.json  environment.json  identity.json  status.json  log.txt  metrics.jsonl
+    config.yaml  origins.json  environment.json  identity.json  trackers.json  status.json  log.txt  metrics.jsonl
     checkpoints/step-0002000/  checkpoints/last  checkpoints/best   samples/   results/   report.html   tensorboard/
 
 A folder is a run when its status.json is that of one. Nothing here knows what is inside a checkpoint.

@@ -63,7 +63,12 @@ Batch = Annotated[
 Rate = Annotated[float | None, typer.Option("--lr", help="Peak learning rate.", rich_help_panel=PACE)]
 Track = Annotated[
     list[str] | None,
-    typer.Option("--track", metavar="NAME", help="tensorboard or none; repeatable.", rich_help_panel=PACE),
+    typer.Option(
+        "--track",
+        metavar="NAME",
+        help="tensorboard, wandb, mlflow, trackio or none; repeatable.",
+        rich_help_panel=PACE,
+    ),
 ]
 SaveEvery = Annotated[
     int | None, typer.Option("--save-every", min=1, help="Steps between checkpoints.", rich_help_panel=PACE)

@@ -113,7 +113,9 @@ class TrainingSettings(Section):
     sample_every: Positive = 2_000
     log_every: Positive = 50
     keep: Positive = Field(2, description="checkpoints kept, besides the best one; the newest always is")
-    track: tuple[Literal["tensorboard", "none"], ...] = ("tensorboard",)
+    track: tuple[Literal["tensorboard", "wandb", "mlflow", "trackio", "none"], ...] = Field(
+        ("tensorboard",), description="where numbers, figures and the plan go, beside the run folder"
+    )
     threads: int | None = Field(None, gt=0, description="CPU threads of one process; empty: what torch chooses")
 
     @model_validator(mode="after")

@@ -9,6 +9,7 @@ from muse_core.model.checkpoint import CheckpointState, read_state
 from muse_core.runs import refuse_in_the_way, runs_dir
 from muse_core.settings.train import TrainSettings
 from muse_core.stages.setup import refuse_other_numbers
+from muse_core.training.tracker_kinds import refuse as refuse_tracker
 
 
 def problems(settings: TrainSettings, init: Path | None, *, new: bool) -> Iterator[MuseError]:
@@ -19,6 +20,9 @@ def problems(settings: TrainSettings, init: Path | None, *, new: bool) -> Iterat
     yield from _raised(_refuse_unfit_init, settings, init)
     if new:
         yield from _raised(refuse_place, settings)
+    for name in settings.training.track:
+        if name != "none":
+            yield from _raised(refuse_tracker, name)
 
 
 def _raised(check: Callable[..., None], *values: object) -> Iterator[MuseError]:

@@ -262,7 +262,6 @@ def build_run(
         watch=watch,
         held_out=HeldOut.recorded(STAGES[settings.run.stage].decides, folder.metrics()),
         dtype=dtype,
-        writer=_writer(settings, folder, accelerator),
         cursor=dict(cursor),
     )
     if resumed:
@@ -312,11 +311,3 @@ def _pace(settings: TrainSettings) -> Pace:
         save_every=training.save_every,
         keep=training.keep,
     )
-
-
-def _writer(settings: TrainSettings, folder: RunFolder, accelerator: Accelerator) -> object | None:
-    if "tensorboard" not in settings.training.track or not accelerator.is_main_process:
-        return None
-    from torch.utils.tensorboard import SummaryWriter
-
-    return SummaryWriter(str(folder.path / "tensorboard"))

@@ -28,6 +28,7 @@ from muse_core.stages.way_on import next_commands, refuse_finished
 from muse_core.training.held_out import PREFIX, scores_text
 from muse_core.training.identity import FILE as IDENTITY, go_on, identify, refuse_absent, with_absolute_paths
 from muse_core.training.loop import train as train_loop
+from muse_core.training.trackers import Trackers, ended_on_error
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ def train(settings: TrainSettings, origins: Mapping[str, str], progress: Progres
     plan.refuse_if_incomplete()
     with created(settings, origins, plan) as folder:
         progress.say(f"writes   {folder.path}")
-        return _train(plan.settings, folder, progress, plan.init)
+        return _train(plan.settings, folder, progress, plan)
 
 
 @contextmanager
@@ -149,7 +150,7 @@ def resume(folder: RunFolder, progress: Progress | None = None) -> RunSummary:
         if not isinstance(folder, FollowerFolder):
             note_place(folder.path)
         folder.cut_metrics(int(last.name.removeprefix("step-")) if last else 0)
-        return _train(settings, folder, progress, plan.init, begun)
+        return _train(settings, folder, progress, plan, begun)
 
 
 def _tidy(folder: RunFolder, progress: Progress) -> None:
@@ -179,18 +180,23 @@ def logged(folder: RunFolder, progress: Progress) -> Logged:
     return Logged(progress, folder.log, notes=not isinstance(folder, FollowerFolder))
 
 
-def _train(
-    settings: TrainSettings, folder: RunFolder, progress: Progress, init: Path | None, begun: str = ""
-) -> RunSummary:
+def _train(settings: TrainSettings, folder: RunFolder, progress: Progress, plan: Plan, begun: str = "") -> RunSummary:
     """Train in a run folder. begun: what is said once everything is loaded, and therefore true."""
     started, progress = time.monotonic(), logged(folder, progress)
     try:
         if settings.training.threads:
             torch.set_num_threads(settings.training.threads)
-        run = build_run(settings, folder, progress, new_accelerator(settings), init)
+        run = build_run(settings, folder, progress, new_accelerator(settings), plan.init)
         if begun:
             progress.say(begun)
-        with closing(run.batches):  # ends the reader processes, which an error's traceback would keep
+        run.trackers = Trackers.begin(
+            settings.training.track, folder.path, settings.model_dump(mode="json"), run.accelerator, progress
+        )
+        run.trackers.text("plan", "\n".join(plan.lines))
+        with (
+            ended_on_error(run.trackers),
+            closing(run.batches),
+        ):  # ends the reader processes, which an error's traceback would keep
             done = train_loop(run)
     except KeyboardInterrupt as error:
         error.run = folder.path  # type: ignore[attr-defined]
@@ -207,6 +213,7 @@ def _train(
     measured = [record for record in folder.metrics() if any(key.startswith(PREFIX) for key in record)]
     validation = {key: value for key, value in (measured[-1] if measured else {}).items() if key.startswith(PREFIX)}
     folder.finish(done, **validation)
+    run.trackers.finish({name.removeprefix(PREFIX): score for name, score in validation.items()})
     seconds, best = time.monotonic() - started, pointed_at(folder.path, BEST)
     summary = RunSummary(
         folder.path,

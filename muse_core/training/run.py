@@ -36,6 +36,7 @@ from muse_core.training.optimizers import (
 from muse_core.training.sharing import Sharing
 from muse_core.training.speed import Speed
 from muse_core.training.state import optimizer_state, random_state, restore_optimizer, restore_random
+from muse_core.training.trackers import Trackers
 from muse_core.training.watch import Watch
 
 
@@ -87,7 +88,7 @@ class Run:
     watch: Watch
     held_out: HeldOut
     dtype: torch.dtype = torch.float32
-    writer: object | None = None
+    trackers: Trackers = field(default_factory=Trackers)
     first_step: int = 0
     cursor: dict[int, int] = field(default_factory=dict)
     skipped: dict[str, int] = field(default_factory=dict)
@@ -190,13 +191,11 @@ class Run:
         tracker.advance(0, note="  ".join(filter(None, said)))
 
     def record(self, done: int, numbers: Mapping[str, float]) -> None:
-        """Append numbers of a step to metrics.jsonl and to TensorBoard."""
+        """Append numbers of a step to metrics.jsonl, and tell the trackers."""
         if not self.accelerator.is_main_process:
             return
         self.folder.append_metrics({"step": done, **numbers})
-        for name, number in numbers.items():
-            if self.writer is not None:
-                self.writer.add_scalar(name, number, done)  # type: ignore[attr-defined]
+        self.trackers.log(done, numbers)
 
     def evaluate(self, done: int) -> None:
         """Measure the averaged weights on held-out images."""
@@ -214,6 +213,7 @@ class Run:
             return
         with self.average.swapped_in():
             self.validation.draw(self.network, self.objective, self.folder.sample_path(done))
+        self.trackers.figure(done, "samples", self.folder.sample_path(done))
 
     def anywhere(self, flag: bool) -> bool:
         """Say whether a flag is up in any process; all of them have to ask."""
