@@ -67,7 +67,7 @@ ARROWS = {
     "losses": BASE | {"model"},
     "viz": BASE,
     "evaluation": BASE | {"losses", "model", "data"},
-    "training": BASE | {"devices", "evaluation", "losses", "model", "data", "settings", "stages", "viz"},
+    "training": BASE | {"devices", "evaluation", "losses", "model", "data", "offline", "settings", "stages", "viz"},
     "stages": BASE | {"devices", "evaluation", "losses", "model", "data", "settings", "training", "viz"},
     "latents": BASE | {"data", "model"},
     "inspection": BASE | {"data", "model", "settings", "viz"},
