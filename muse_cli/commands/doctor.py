@@ -13,7 +13,13 @@ from muse_core.suggestions import choices
 if TYPE_CHECKING:
     from muse_core.model.weights.parts import Found
 
-OPTIONAL = {"tensorboard": "curves while training (--track tensorboard)"}
+TRACKERS = {
+    "tensorboard": ("tensorboard",),
+    "wandb": ("wandb",),
+    "mlflow": ("mlflow-skinny", "mlflow"),
+    "trackio": ("trackio",),
+}
+"""By the names that `muse train --track` takes, the packages of which one brings it."""
 
 
 @dataclass(frozen=True)
@@ -119,11 +125,16 @@ def writing() -> list[Finding]:
 
 
 def optional_packages() -> list[Finding]:
-    """Say which optional packages are installed; their absence is no problem."""
+    """Say which trackers can be used; their absence is no problem."""
     from muse_core.machine import versions
+    from muse_core.training.tracker_kinds import remedy
 
-    found = versions(OPTIONAL)
-    return [Finding(name, found[name] or f"not installed; it is for {purpose}") for name, purpose in OPTIONAL.items()]
+    found = versions(package for packages in TRACKERS.values() for package in packages)
+    has = {name: next(filter(None, map(found.get, packages)), None) for name, packages in TRACKERS.items()}
+    return [
+        Finding(name, f"{has[name]} (muse train --track {name})" if has[name] else f"not installed; {remedy(name)}")
+        for name in TRACKERS
+    ]
 
 
 def show_version() -> None:

@@ -193,10 +193,8 @@ def _train(settings: TrainSettings, folder: RunFolder, progress: Progress, plan:
             settings.training.track, folder.path, settings.model_dump(mode="json"), run.accelerator, progress
         )
         run.trackers.text("plan", "\n".join(plan.lines))
-        with (
-            ended_on_error(run.trackers),
-            closing(run.batches),
-        ):  # ends the reader processes, which an error's traceback would keep
+        # Closing batches ends the reader processes, which an error's traceback would keep.
+        with ended_on_error(run.trackers), closing(run.batches):
             done = train_loop(run)
     except KeyboardInterrupt as error:
         error.run = folder.path  # type: ignore[attr-defined]
