@@ -135,6 +135,7 @@ def find(group: str, name: str) -> Plugin:
 def forget() -> None:
     """Look again at what is installed on the next call; for tests."""
     _discover.cache_clear()
+    _told.cache_clear()
 
 
 @cache
@@ -192,11 +193,17 @@ def _precedence(entry: EntryPoint) -> tuple[bool, str, str]:
 
 
 def _package(entry: EntryPoint) -> str:
-    return entry.dist.name if entry.dist else "unknown package"
+    return _told(entry.dist)[0] if entry.dist else "unknown package"
+
+
+@cache
+def _told(package: Distribution) -> tuple[str, str]:
+    """Return name and version; each is the whole METADATA read and parsed, with a README in it, at every asking."""
+    return package.name, package.version
 
 
 def _load(entry: EntryPoint) -> Plugin:
-    version = entry.dist.version if entry.dist else "?"
+    version = _told(entry.dist)[1] if entry.dist else "?"
     started = time.perf_counter()
     declaration, error, trace = None, None, None
     try:

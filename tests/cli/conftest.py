@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -30,6 +30,14 @@ class Ended:
     def json(self) -> dict[str, Any]:
         document: dict[str, Any] = json.loads(self.out)
         return document
+
+
+@dataclass(frozen=True)
+class Package:
+    """What is told of an installed distribution."""
+
+    name: str
+    version: str
 
 
 Muse = Callable[..., Ended]
@@ -75,7 +83,7 @@ def install(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
         vars(module).update(content)
         monkeypatch.setitem(sys.modules, module.__name__, module)
         entry = EntryPoint(name, value, group)
-        vars(entry)["dist"] = SimpleNamespace(name=package, version="2.5")
+        vars(entry)["dist"] = Package(package, "2.5")
         extra.append(entry)
         registry.forget()
 
@@ -123,6 +131,28 @@ def distribution(tmp_path: Path) -> Callable[..., Path]:
         return site
 
     return make
+
+
+@pytest.fixture
+def put_on_path(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Path], None]]:
+    """Let this process find the packages of a folder, as a process does that has it in PYTHONPATH."""
+    folders: list[Path] = []
+
+    def imported() -> list[str]:
+        files = {name: getattr(module, "__file__", None) for name, module in sys.modules.items()}
+        return [name for name, file in files.items() if file and any(at in Path(file).parents for at in folders)]
+
+    def put(folder: Path) -> None:
+        for name in {path.stem for path in folder.iterdir()}:
+            for module in [one for one in sys.modules if one.partition(".")[0] == name]:
+                monkeypatch.delitem(sys.modules, module)
+        folders.append(folder)
+        monkeypatch.syspath_prepend(folder)
+        registry.forget()
+
+    yield put
+    for name in imported():
+        del sys.modules[name]
 
 
 @pytest.fixture(scope="session")
