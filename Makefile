@@ -12,11 +12,12 @@ PLUGINS := $(wildcard plugins/*/)
 demo: $(STAMP)
 	$(BIN)/muse demo
 
-# Tests run side by side, a process a core, each on one thread; the tests of one file stay together.
+# Tests run side by side, a process a core, each on one thread; the tests of one file stay together, and
+# files with slow tests come first (tests/conftest.py). Without the slow ones: make test MARKED='not slow'.
 JOBS ?= 2
 
 test: $(STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder -m '$(MARKED)'
 
 # What needs an environment of its own: the plugins of release 0.1.0.
 test-extras: $(STAMP)
