@@ -41,9 +41,13 @@ SEGMENT = ("segment", "--data", "demo:train:300", "--val-data", "demo:val:9", "-
 @pytest.mark.slow
 @pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("command", [EVAL, PROBE, TOPOLOGY, ZEROSHOT, SEGMENT])
-def test_two_processes_print_what_one_prints(muse: Muse, shell: Muse, run: Path, command: tuple[str, ...]) -> None:
+def test_two_processes_print_what_one_prints(
+    muse: Muse, run: Path, command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
     one = muse(*command, "--devices", "cpu")
-    two = shell(*command, "--devices", "cpu:2", MUSE_CACHE="another", OMP_NUM_THREADS="1")
+    monkeypatch.setenv("MUSE_CACHE", "another")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    two = muse(*command, "--devices", "cpu:2")
     assert (one.code, two.code) == (0, 0), two.err
     assert two.json["counts"] == one.json["counts"]
     assert two.json["metrics"] == pytest.approx(one.json["metrics"], abs=1e-6, rel=1e-6)
@@ -51,15 +55,18 @@ def test_two_processes_print_what_one_prints(muse: Muse, shell: Muse, run: Path,
 
 
 @pytest.mark.slow
-def test_gradients_are_compared_by_one_process_and_several_are_told_so(shell: Muse, run: Path) -> None:
-    ended = shell("probe", "conflict", "--val-data", "demo:val:8", "--devices", "cpu:2", "--json")
+def test_gradients_are_compared_by_one_process_and_several_are_told_so(muse: Muse, run: Path) -> None:
+    ended = muse("probe", "conflict", "--val-data", "demo:val:8", "--devices", "cpu:2", "--json")
     assert (ended.code, ended.json["hint"]) == (ExitCode.USAGE, "--devices cpu, or one GPU")
 
 
 @pytest.mark.slow
-def test_what_one_of_several_processes_says_is_the_commands_error(shell: Muse, run: Path) -> None:
-    nowhere = {"MUSE_WEIGHTS": "nowhere", "TORCH_HOME": "nowhere"}
-    ended = shell(*EVAL, "--metric", "rfid", "--devices", "cpu:2", **nowhere)
+def test_what_one_of_several_processes_says_is_the_commands_error(
+    muse: Muse, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable in ("MUSE_WEIGHTS", "TORCH_HOME"):
+        monkeypatch.setenv(variable, "nowhere")
+    ended = muse(*EVAL, "--metric", "rfid", "--devices", "cpu:2")
     assert ended.code == ExitCode.FILE
     assert "is not on this machine" in ended.json["error"]
 

@@ -81,6 +81,7 @@ def test_the_stage_may_come_from_a_file(muse: Muse, started: list[TrainSettings]
     assert started[0].run.stage == 3
 
 
+@pytest.mark.slow
 def test_a_size_that_lacks_everything_is_one_error_and_a_dry_run_is_a_check(
     muse: Muse, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

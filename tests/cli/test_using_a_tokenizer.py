@@ -174,7 +174,7 @@ def test_probe_options_come_from_its_settings_and_are_checked_by_them(muse: Muse
             "64",
             "--json",
         ),
-        *("--epochs", "2", "--rates", "0.1,0.3", "--decays", "0", "--features", "patch"),
+        *("--epochs", "2", "--least-steps", "5", "--rates", "0.1,0.3", "--decays", "0", "--features", "patch"),
     )
     assert ended.code == 0, ended.err
     recipe = ended.json["protocol"]["recipe"]
@@ -212,11 +212,9 @@ def example(tmp_path: Path, distribution: Callable[..., Path]) -> Path:
     return site
 
 
-def test_the_example_plugin_measures(shell: Muse, example: Path) -> None:
-    ended = shell(
-        *("probe", "dimensions", "tiny-encoder", "--val-data", "demo:val:24", "--features", "patch", "--json"),
-        plugins=example,
-    )
+def test_the_example_plugin_measures(muse: Muse, example: Path, put_on_path: Callable[[Path], None]) -> None:
+    put_on_path(example)
+    ended = muse("probe", "dimensions", "tiny-encoder", "--val-data", "demo:val:24", "--features", "patch", "--json")
     assert ended.code == 0, ended.err
     assert 1 <= ended.json["metrics"]["dimensions"] <= 24
     assert ended.json["protocol"]["features"] == "patch"

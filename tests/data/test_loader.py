@@ -188,6 +188,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
+@pytest.mark.slow
 def test_readers_of_a_killed_training_do_not_stay_behind() -> None:
     ended = subprocess.run([sys.executable, "-c", KILLED], stdout=subprocess.PIPE, text=True, timeout=120)
     readers = [int(pid) for pid in ended.stdout.split()]

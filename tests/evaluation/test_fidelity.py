@@ -39,7 +39,7 @@ def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     load_inception.cache_clear()
 
 
-SUBSET = 100  # of 300 images: where a subset is all of them, the spread over subsets is nothing but round-off
+IMAGES, SUBSET = 120, 40  # where a subset is all of them, the spread over subsets is nothing but round-off
 
 
 @pytest.fixture(autouse=True)
@@ -104,7 +104,7 @@ def their_command(original: str, reconstruction: str, tap: str, **more: Any) -> 
 
 
 def test_all_set_metrics_equal_torch_fidelitys_command(tmp_path: Path) -> None:
-    original, reconstruction = image_pairs(300, 16)
+    original, reconstruction = image_pairs(IMAGES, 16)
     folders = save_images(original, tmp_path / "original"), save_images(reconstruction, tmp_path / "made")
     expected = their_command(*folders, TinyClip.TAP, feature_extractor=register_with_torch_fidelity())
     found = ours(TinyClip("cpu"), TinyClip.TAP, original, reconstruction)
@@ -120,7 +120,7 @@ def test_all_set_metrics_equal_torch_fidelitys_command_on_inception(
         theirs.FeatureExtractorInceptionV3, "INPUT_IMAGE_SIZE", 96
     )  # on both sides: a tenth of the work
     path = put(random_inception(), tmp_path / "inception.pth")
-    original, reconstruction = image_pairs(300, 16)
+    original, reconstruction = image_pairs(IMAGES, 16)
     folders = save_images(original, tmp_path / "original"), save_images(reconstruction, tmp_path / "made")
     expected = their_command(
         *folders, "64", feature_extractor="inception-v3-compat", feature_extractor_weights_path=path

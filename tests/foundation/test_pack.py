@@ -74,7 +74,7 @@ def test_every_part_says_how_it_was_trained(pack: Path) -> None:
 
 def test_the_card_tells_what_was_measured_and_warns_of_the_masks(pack: Path) -> None:
     quick = LinearOptions(least_steps=5, epochs=1, rates=(0.1,), decays=(0.0,))
-    found = measure_pack(pack, images=20, probe_scenes=40, probe=quick)
+    found = measure_pack(pack, images=8, probe_scenes=16, probe=quick)
     text = write_card(pack, found).read_text()
     assert "trained WITH MASKS" in text
     assert "**held out**" in text

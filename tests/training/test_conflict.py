@@ -50,6 +50,7 @@ def cosines(scores: Scores, column: str) -> Mapping[tuple[str, str], object]:
     return {(str(row["weights"]), str(row["pair"])): row[column] for row in scores.tables["where streams meet"]}
 
 
+@pytest.mark.slow
 def test_in_stage_2_streams_meet_in_no_weight_of_the_network() -> None:
     scores = measured(2)
     assert set(cosines(scores, "cosine").values()) == {"disjoint"}
@@ -59,6 +60,7 @@ def test_in_stage_2_streams_meet_in_no_weight_of_the_network() -> None:
     assert "encoder" not in {group for group, _ in cosines(scores, "cosine")}  # frozen there
 
 
+@pytest.mark.slow
 def test_in_stage_3_they_meet_in_adapter_and_encoder_alone() -> None:
     meets = {group for (group, _), value in cosines(measured(3), "cosine").items() if value != "disjoint"}
     assert meets == {"all weights", "encoder", "adapter"}

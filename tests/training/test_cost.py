@@ -33,6 +33,7 @@ def gflop(line: str) -> dict[str, float]:
     return {name: float(number) for name, number in (entry.split() for entry in counts.split(", "))}
 
 
+@pytest.mark.slow
 def test_parameters_per_part_are_those_of_the_fact_sheet() -> None:
     line = plan("1b", 3)["network"]
     assert "486,459,556 parameters" in line
@@ -50,6 +51,7 @@ def test_parameters_per_part_are_those_of_the_fact_sheet() -> None:
     assert "discriminator 1,909,889" in plan("1b", 3)["beside"]
 
 
+@pytest.mark.slow
 def test_operations_per_image_are_those_of_the_fact_sheet() -> None:
     counted = gflop(plan("1b", 3)["compute"])
     expected: dict[str, float] = {"encoder": 162, "decoder": 523, "teacher": 344, "text": 13, "discriminator": 31}
@@ -59,6 +61,7 @@ def test_operations_per_image_are_those_of_the_fact_sheet() -> None:
     assert counted["connector"] == pytest.approx(2.7 + 0.27, abs=0.05)  # six blocks, and the adapter
 
 
+@pytest.mark.slow
 def test_operations_grow_with_the_image_and_what_is_off_costs_nothing() -> None:
     large = plan("3b", 1, model__resolution=448, losses__perceptual=0, losses__topology=0)
     counted = gflop(large["compute"].replace("e+03", "e3"))

@@ -122,6 +122,7 @@ def test_f7_recomputing_is_a_setting(tmp_path: Path) -> None:
     assert losses_and_gradients(run, run.next_batch())[1]
 
 
+@pytest.mark.slow
 def test_compiled_networks_have_the_same_losses_and_the_same_names(run: Run) -> None:
     """To 1e-5. The compiler's own arithmetic is left out, which takes minutes: its graphs run as they were captured."""
     batch = run.next_batch()

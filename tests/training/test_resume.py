@@ -92,6 +92,7 @@ def test_what_is_compared_is_the_whole_state(uninterrupted: Mapping[int, Path]) 
     assert [line["step"] for line in found["metrics"]] == [1, 2, 2, 3, 4, 4]
 
 
+@pytest.mark.slow
 def test_a_run_stopped_twice_equals_one_never_stopped(uninterrupted: Mapping[int, Path], tmp_path: Path) -> None:
     train_and_stop(3, tmp_path / "run", 1, RECIPE)
     with pytest.raises(Terminated):
