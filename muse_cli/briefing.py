@@ -46,6 +46,20 @@ def amount(source: "Source", limit: int | None) -> str:
     return f"{source.max_lanes:,} shards" if source.max_lanes else "images not counted"
 
 
+def refuse_layers(where: str, layers: Iterable[str]) -> None:
+    """Refuse names of feature layers that a tokenizer lacks, as far as small files tell which it has.
+
+    Raises:
+        MuseError: it has no such layer, or there is no such tokenizer.
+    """
+    from muse_core.model.blocks import feature_layers, refuse_other_layer
+    from muse_core.model.locating import look_up
+
+    blocks = look_up(where).blocks
+    for layer in layers if blocks is not None else ():
+        refuse_other_layer(where, layer, feature_layers(blocks or 0))
+
+
 def brief(command: str, tokenizers: Iterable[str], data: Iterable[DataWanted], how: str, devices: str) -> None:
     """Say what will be measured on what, and refuse what is not there.
 
@@ -57,5 +71,5 @@ def brief(command: str, tokenizers: Iterable[str], data: Iterable[DataWanted], h
 
     named = ", ".join(look_up(where).text for where in tokenizers)
     read = ", then ".join(wanted.in_words() for wanted in data)
-    out.say(f"{command}: {named} on {read}; {how}")
+    out.say(f"{command}: {named}{' on ' if named else ''}{read}; {how}")
     choose_devices(devices)

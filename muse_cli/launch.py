@@ -195,8 +195,9 @@ def free_port() -> int:
 
 def wait_for(workers: "list[subprocess.Popen[bytes]]") -> list[int | None]:
     """Return the exit codes of all, or, as soon as one fails, those so far: the others are then ended."""
-    while None in (codes := [worker.poll() for worker in workers]) and not any(codes):
-        time.sleep(0.1)
+    with out.doing(""):  # the first of them talks
+        while None in (codes := [worker.poll() for worker in workers]) and not any(codes):
+            time.sleep(0.1)
     codes = [worker.poll() for worker in workers]  # one that failed of another's death may have been seen first
     stop(workers, HURRY_S)
     return codes

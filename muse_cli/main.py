@@ -11,11 +11,12 @@ import threading
 import traceback
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from types import FrameType
 from typing import Any, TextIO, cast
 
 from muse_cli.output import out
+from muse_cli.pulse import beating
 from muse_cli.terminal import Stream, prepared
 from muse_core.errors import ExitCode, MuseError, MuseWarning, explained
 from muse_core.interrupts import Terminated, ending_of
@@ -33,7 +34,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with prepared(plain="--no-color" in arguments) as stdout:
         out.stdout = cast(TextIO, stdout)
         # With --json whatever a library prints goes to stderr: stdout carries one document.
-        with _ending_on_sigterm(), redirect_stdout(sys.stderr if out.json else cast(TextIO, stdout)):
+        with (
+            beating(out) if out.is_program else nullcontext(),
+            _ending_on_sigterm(),
+            redirect_stdout(sys.stderr if out.json else cast(TextIO, stdout)),
+        ):
             code = _run(arguments)
         try:
             return _closed(stdout, code)

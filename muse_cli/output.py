@@ -4,10 +4,12 @@ import math
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from enum import Enum
 from typing import Any, TextIO
 
 from muse_cli import terminal
+from muse_cli.pulse import Pulse
 from muse_core.errors import MEASURING_MEMORY
 from muse_core.progress import Progress, Silent
 
@@ -16,8 +18,8 @@ class Output:
     """What this process says; one per process, because a process has one stdout.
 
     `verbosity` is -1 with --quiet, 0, and 1 or more with --verbose. `memory_hint` is what to type where memory is too
-    small, once the settings of the command are known. `stdout` is where the result goes, and `is_program` says that
-    this process is one command line, which may end it.
+    small, once the settings of the command are known. `stdout` is where the result goes, `pulse` what is being done,
+    and `is_program` says that this process is one command line, which may end it.
     """
 
     is_program = False
@@ -32,6 +34,7 @@ class Output:
         self.document: dict[str, Any] | None = None
         self.memory_hint = MEASURING_MEMORY
         self.stdout: TextIO | None = None
+        self.pulse = Pulse()
 
     def typed_without(self, *options: str) -> str:
         """Return the command line as it was typed, to be typed again without some switches."""
@@ -63,7 +66,12 @@ class Output:
 
     def tell(self, text: str) -> None:
         """Write to stderr. Where that takes no more, result and exit code still say what happened."""
-        print(text, file=sys.stderr, flush=True)
+        self.pulse.heard()
+        print(f"{text}\n", end="", file=sys.stderr, flush=True)  # in one piece: the pulse tells from its own thread
+
+    def doing(self, text: str) -> AbstractContextManager[None]:
+        """Name what the block does, for who waits long for it."""
+        return self.pulse.doing(lambda: text)
 
     def fail(self, what: str, hint: str | None, exit_code: int) -> None:
         """Tell why the command ends, on stderr, and in the document with --json."""

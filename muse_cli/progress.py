@@ -1,4 +1,4 @@
-"""How progress looks: live bars on a terminal, one line every half minute elsewhere."""
+"""How progress looks: live bars on a terminal, one line every ten seconds elsewhere."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from muse_cli.output import Output
 
-LINE_EVERY_S = 30.0
+LINE_EVERY_S = 10.0
 BAR_CELLS, NARROWEST_BAR = 24, 4
 NOTE_LINES = 4
 """Of a note that is too long for one line."""
@@ -28,10 +28,13 @@ class _LineTracker:
     def advance(self, amount: int = 1, note: str = "") -> None:
         self.timing.advance(amount)
         self._note = note or self._note
-        now = time.monotonic()
-        if now - self._told >= LINE_EVERY_S:
-            self._told, self.is_told = now, True
-            self._tell(self.timing.line(self._note))
+        if time.monotonic() - self._told >= LINE_EVERY_S:
+            self._tell(self.line())
+
+    def line(self) -> str:
+        """Return what is told now."""
+        self._told, self.is_told = time.monotonic(), True
+        return self.timing.line(self._note)
 
 
 class LineProgress:
@@ -50,9 +53,10 @@ class LineProgress:
 
     @contextmanager
     def track(self, what: str, total: int, unit: str = "") -> Iterator[_LineTracker]:
-        """Tell of a piece of work every half minute, and at its end if it told before."""
+        """Tell of a piece of work every ten seconds, and at its end if it told before."""
         tracker = _LineTracker(Timing(what, total, unit), self._out.tell)
-        yield tracker
+        with self._out.pulse.doing(tracker.line):
+            yield tracker
         if tracker.is_told:
             self._out.tell(tracker.timing.ended())
 
@@ -150,7 +154,8 @@ class BarProgress:
         if len(self._shown) == 1:
             self._live.start(refresh=True)
         try:
-            yield tracker
+            with self._out.doing(""):  # what is drawn needs no words
+                yield tracker
         finally:
             self._shown.remove(tracker)
             if not self._shown:

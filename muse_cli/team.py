@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from muse_cli.launch import free_port, stop, wait_for
 from muse_cli.output import out
+from muse_cli.pulse import beating
 from muse_cli.stopping import ending_soon
 from muse_core.errors import ExitCode, MuseError
 from muse_core.home import cache_folder
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from muse_core.evaluation.protocol import Scores
 
 _JOB, _FOUND = "job.json", "found.pickle"
+
+HURRY_S = 1.0
+"""For processes that were asked to stop: they have nothing to save, and a signal waits for a kernel to end."""
 
 
 def measure(target: str, values: Mapping[str, Any], devices: str) -> "Scores":
@@ -54,7 +58,7 @@ def measure(target: str, values: Mapping[str, Any], devices: str) -> "Scores":
 def _together(folder: Path, job: dict[str, Any]) -> "Scores":
     count = len(job["devices"])
     cache_folder()  # one that cannot be written is replaced for all of them
-    document = {**job, "meeting": f"tcp://127.0.0.1:{free_port()}", "verbosity": out.verbosity}
+    document = {**job, "meeting": f"tcp://127.0.0.1:{free_port()}", "verbosity": out.verbosity, "typed": out.typed}
     (folder / _JOB).write_text(json.dumps(document), encoding="utf-8")
     threads = os.environ.get("OMP_NUM_THREADS") or str(max((os.cpu_count() or 1) // count, 1))
     environment = {**os.environ, "OMP_NUM_THREADS": threads}
@@ -63,7 +67,7 @@ def _together(folder: Path, job: dict[str, Any]) -> "Scores":
     try:
         codes = wait_for(workers)
     except BaseException:
-        stop(workers)
+        stop(workers, HURRY_S)
         raise
     if any(codes):
         raise _first_failure(folder, codes)
@@ -89,9 +93,9 @@ def main() -> int:
 
     folder, rank = Path(sys.argv[1]), int(sys.argv[2])
     job = json.loads((folder / _JOB).read_text(encoding="utf-8"))
-    out.verbosity = job["verbosity"] if rank == 0 else -1  # one process talks
+    out.verbosity, out.typed = job["verbosity"] if rank == 0 else -1, tuple(job["typed"])  # one process talks
     try:
-        with joined(rank, len(job["devices"]), job["meeting"]) as team:
+        with beating(out), joined(rank, len(job["devices"]), job["meeting"]) as team:
             found = import_path(job["target"])(job["devices"][rank], team, **job["values"])
     except KeyboardInterrupt as error:
         return int(getattr(error, "exit_code", ExitCode.INTERRUPTED))

@@ -51,7 +51,8 @@ def load(where: str, device: str, *needs: str) -> Any:
     from muse_core.errors import MuseError
     from muse_core.model.abilities import ABILITIES, abilities
 
-    tokenizer: Any = load_tokenizer(where, device=device)
+    with out.doing(f"loading {where}"):
+        tokenizer: Any = load_tokenizer(where, device=device)
     for name in needs:
         if not isinstance(tokenizer, ABILITIES[name]):
             has = ", ".join(abilities(tokenizer)) or "nothing that muse knows"

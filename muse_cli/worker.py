@@ -7,9 +7,11 @@ import atexit
 import os
 import sys
 import traceback
+from contextlib import nullcontext
 from pathlib import Path
 
 from muse_cli.output import out
+from muse_cli.pulse import beating
 from muse_core.errors import ExitCode, MuseError
 
 
@@ -21,11 +23,12 @@ def main() -> int:
     from muse_core.stages.start import resume
 
     folder, world, out.verbosity = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
-    rank = int(os.environ["RANK"])
+    out.typed, rank = ("train",), int(os.environ["RANK"])
     run = RunFolder(folder) if rank == 0 else FollowerFolder(folder)
     try:
-        require_world(world)
-        resume(run, out.progress() if rank == 0 else Silent())
+        with nullcontext() if rank else beating(out):  # one process talks
+            require_world(world)
+            resume(run, out.progress() if rank == 0 else Silent())
     except KeyboardInterrupt as error:
         return int(getattr(error, "exit_code", ExitCode.INTERRUPTED))
     except Exception as error:

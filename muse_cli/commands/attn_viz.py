@@ -154,15 +154,19 @@ def tell_drawn(files: list[Path], tokenizers: list[str], settings: "AttentionSet
     """Say whose attention to what is drawn.
 
     Raises:
-        MuseError: there is no such tokenizer, device or block.
+        MuseError: there is no such tokenizer, device, block or head.
     """
     from muse_core.machine import choose_devices
     from muse_core.model.blocks import refuse_other_blocks
     from muse_core.model.locating import look_up
+    from muse_core.viz.kinds import refuse_other_heads
 
     named = [look_up(where) for where in tokenizers]
-    if isinstance(settings.layer, int) and named[0].blocks is not None:
-        refuse_other_blocks(settings.layer, named[0].blocks)
+    for where, each in zip(tokenizers, named, strict=True):
+        if isinstance(settings.layer, int) and each.blocks is not None:
+            refuse_other_blocks(settings.layer, each.blocks)
+        if each.heads is not None:
+            refuse_other_heads(settings.head, each.heads, where)
     out.say(f"attn-viz: {', '.join(each.text for each in named)} on {counted(files)}")
     choose_devices(settings.devices)
 

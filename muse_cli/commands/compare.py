@@ -107,8 +107,11 @@ def tell_compared(settings: "CompareSettings", tokenizers: list[str]) -> None:
         MuseError: a tokenizer, the data or a metric is not there.
     """
     from muse_cli.briefing import DataWanted, brief
-    from muse_core.evaluation.named import metrics_named
+    from muse_core.evaluation.named import metrics_named, refuse_unnamed
 
+    refuse_unnamed(settings.classes, settings.templates)
+    for one in settings.generators:
+        generator_of(one, tokenizers)
     how = ", ".join(settings.measures)
     if settings.metrics:
         how += f"; eval: {', '.join(metrics_named(settings.metrics))}"
@@ -118,9 +121,9 @@ def tell_compared(settings: "CompareSettings", tokenizers: list[str]) -> None:
 def ruler(settings: "CompareSettings", tokenizers: list[str]) -> "Ruler":
     """Collect what all are measured by."""
     from muse_core.compare import Ruler
+    from muse_core.evaluation.named import named_classes, named_templates
     from muse_core.evaluation.options import LinearOptions
     from muse_core.evaluation.segmentation import SegmentOptions
-    from muse_core.evaluation.zeroshot import named_classes, named_templates
 
     return Ruler(
         data=str(settings.data),

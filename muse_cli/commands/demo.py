@@ -21,6 +21,12 @@ def demo(
     ] = False,
 ) -> None:
     """Make data, train all three stages, measure, draw and report; minutes on a CPU."""
+    from muse_core.demo_record import default_place
+
+    if resume:
+        out.say(f"demo: goes on in {out_dir or 'the folder of the one last at work'}")
+    else:
+        out.say(f"demo: scenes, three stages of size tiny, scores and a page, in {out_dir or default_place(quick)}")
     from muse_core.demo import run_demo
 
     result: dict[str, Any] = run_demo(out_dir, quick, out.progress(), resume=resume)

@@ -136,19 +136,28 @@ def statistics(settings: Any, checkpoint: str | None, target: Path, overwrite: b
     Raises:
         MuseError: the size is not known, more than one metric was named, or `target` is there.
     """
+    from muse_cli.briefing import DataWanted, brief
     from muse_cli.scores import in_words
     from muse_cli.tokenizer import load
-    from muse_core.api import save_statistics
     from muse_core.machine import pick_device
+    from muse_core.model.locating import look_up
+    from muse_core.ownership import refuse_taken
 
     if len(settings.metrics) > 1:
         raise MuseError("statistics are of one metric's features", "--metric rfid", ExitCode.USAGE)
     if settings.size_px is None and checkpoint is None:
         raise MuseError("at which size? Statistics depend on it", "--size-px 224, or name a CHECKPOINT", ExitCode.USAGE)
+    refuse_taken(target, overwrite, [settings.data], "npz")
+    side = settings.size_px or look_up(str(checkpoint)).resolution
+    how = f"statistics{f' at {side} px' if side else ''} to {target}"
+    wanted = DataWanted(settings.data, limit=settings.limit)
+    brief("eval", [checkpoint] if checkpoint else [], [wanted], how, settings.devices)
+    from muse_core.api import save_statistics
+
     found = save_statistics(
         settings.data,
         target,
-        settings.size_px or load(str(checkpoint), "cpu").info.resolution,
+        side or load(str(checkpoint), "cpu").info.resolution,
         *settings.metrics,
         limit=settings.limit,
         batch_size=settings.batch_size,

@@ -42,10 +42,12 @@ def export(
 ) -> None:
     """Write a checkpoint as one folder that loads with nothing else: weights, config, model card."""
     from muse_cli.tokenizer import chosen_or_newest
-    from muse_core.model.exporting import export as write
-    from muse_core.model.load import SHIPPED
+    from muse_core.model.locating import SHIPPED, look_up
 
     where = chosen_or_newest(checkpoint)
+    out.say(f"export: {look_up(where).text} to {out_dir}; {'averaged' if average else 'last'} weights")
+    from muse_core.model.exporting import export as write
+
     done = write(
         SHIPPED if where == "tiny" else where,
         out_dir,

@@ -7,6 +7,7 @@ from typing import Annotated, cast
 import typer
 
 from muse_cli.output import out, table
+from muse_cli.stopping import ending_soon
 from muse_core.errors import ExitCode, MuseError
 from muse_core.suggestions import choices
 
@@ -55,14 +56,45 @@ def write_latents(sources: list[str], checkpoint: str, size: int | str | None, d
     Raises:
         MuseError: the words do not fit together, or the work cannot be done.
     """
-    from muse_cli.tokenizer import load
+    told(sources, checkpoint, size, devices, asked)
     from muse_core.latents.members import Format
     from muse_core.latents.team import write_latents as write
-    from muse_core.latents.write import TYPES, LatentJob
+    from muse_core.latents.write import LatentJob
     from muse_core.machine import choose_devices
 
-    refuse("--dtype", asked.dtype, tuple(TYPES))
-    refuse("--latent-format", asked.form, ("safetensors", "npy"))
+    side = int(size or side_of(checkpoint))
+    form = cast(Format, asked.form)
+    job = LatentJob(sources[0], checkpoint, side, asked.dtype, form, asked.flips, asked.batch_size)
+    with ending_soon():
+        report = write(
+            job,
+            asked.folder,
+            devices=choose_devices(devices),
+            resume=asked.resume,
+            overwrite=asked.overwrite,
+            progress=out.progress(),
+        )
+    rows = [
+        (number, mean, std) for number, (mean, std) in enumerate(zip(report.stats.mean, report.stats.std, strict=True))
+    ]
+    shape = " x ".join(map(str, report.shape))
+    text = f"{report.folder}: {report.shards} shards, {report.samples:,} samples, latents {shape} {asked.dtype}"
+    out.result({"command": "infer", **report.to_json()}, f"{text}\n{table(rows, ('channel', 'mean', 'std'))}")
+
+
+def told(sources: list[str], checkpoint: str, size: int | str | None, devices: str, asked: Latents) -> None:
+    """Say what becomes latents, and refuse what is cheap to see.
+
+    Raises:
+        MuseError: the words do not fit together, something is not there, or the folder holds something else.
+    """
+    from muse_cli.briefing import DataWanted, brief
+    from muse_core.latents.owned import DTYPES, FORMATS, LATENTS
+    from muse_core.machine import choose_devices
+    from muse_core.model.locating import look_up
+
+    refuse("--dtype", asked.dtype, DTYPES)
+    refuse("--latent-format", asked.form, FORMATS)
     if size == "native":
         raise MuseError("latents of one batch have one size", hint="--size-px 256", exit_code=ExitCode.USAGE)
     if len(sources) > 1:
@@ -71,24 +103,26 @@ def write_latents(sources: list[str], checkpoint: str, size: int | str | None, d
             hint=f'"{" + ".join(sources)}" is all of them, one after the other',
             exit_code=ExitCode.USAGE,
         )
-    chosen = choose_devices(devices)
-    side = int(size or load(checkpoint, "cpu", "encodes").info.resolution)
-    form = cast(Format, asked.form)
-    job = LatentJob(sources[0], checkpoint, side, asked.dtype, form, asked.flips, asked.batch_size)
-    report = write(
-        job,
-        asked.folder,
-        devices=chosen,
-        resume=asked.resume,
-        overwrite=asked.overwrite,
-        progress=out.progress(),
-    )
-    rows = [
-        (number, mean, std) for number, (mean, std) in enumerate(zip(report.stats.mean, report.stats.std, strict=True))
-    ]
-    shape = " x ".join(map(str, report.shape))
-    text = f"{report.folder}: {report.shards} shards, {report.samples:,} samples, latents {shape} {asked.dtype}"
-    out.result({"command": "infer", **report.to_json()}, f"{text}\n{table(rows, ('channel', 'mean', 'std'))}")
+    if asked.resume and LATENTS.own_files(asked.folder) is not None:  # which says where data and weights were
+        out.say(f"infer: goes on with the latents in {asked.folder}")
+        choose_devices(devices)
+        return
+    LATENTS.refuse(asked.folder, asked.overwrite, ["--resume to go on"], in_place=True)
+    side = size or look_up(checkpoint).resolution
+    how = f"{asked.dtype} latents{f' at {side} px' if side else ''} to {asked.folder}"
+    brief("infer", [checkpoint], [DataWanted(sources[0], "train")], how, devices)
+
+
+def side_of(checkpoint: str) -> int:
+    """Return the side in pixels of images that a tokenizer is made for; it is loaded only where no file says so.
+
+    Raises:
+        MuseError: it cannot be loaded, or cannot encode.
+    """
+    from muse_cli.tokenizer import load
+    from muse_core.model.locating import look_up
+
+    return look_up(checkpoint).resolution or int(load(checkpoint, "cpu", "encodes").info.resolution)
 
 
 def refuse(option: str, value: str, known: tuple[str, ...]) -> None:

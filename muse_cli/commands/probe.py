@@ -120,6 +120,7 @@ def run_probe(
     shared = shared.model_copy(update={**read, "data": data_or_demo(shared.data, "--val-data")})
     refuse_taken(out_file, overwrite, [shared.data, shared.train_data], "json")
     where = chosen_or_newest(checkpoint)
+    refuse_absent_layers(where, options)
     data_wanted = [DataWanted(str(shared.data), limit=shared.limit)]
     if plugin.declaration.train:
         data_wanted = [DataWanted(shared.train_data or "demo:train", "train", shared.train_limit), *data_wanted]
@@ -132,6 +133,24 @@ def run_probe(
         "shared": shared.model_dump(mode="json"),
     }
     give(measure("muse_cli.commands.probe:measured", values, shared.devices), where, out_file, overwrite=overwrite)
+
+
+def refuse_absent_layers(where: str, options: object) -> None:
+    """Refuse layers that muse's own probes would ask a tokenizer for in vain, before it is loaded.
+
+    Raises:
+        MuseError: it has no such layer, or the options contradict each other.
+    """
+    from muse_cli.briefing import refuse_layers
+    from muse_core.evaluation.options import KnnOptions, LinearOptions, TopologyOptions, layer_names
+    from muse_core.model.blocks import attention_layers
+    from muse_core.model.locating import look_up
+
+    if isinstance(options, LinearOptions | KnnOptions):
+        refuse_layers(where, layer_names(options.layers, getattr(options, "blocks", 0)))
+    blocks = look_up(where).blocks
+    if isinstance(options, TopologyOptions) and blocks is not None:
+        attention_layers(options.layer, blocks)
 
 
 def measured(

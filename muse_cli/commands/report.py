@@ -19,11 +19,13 @@ def report(
     """Write one page from settings, curves, samples and scores; it opens without a network."""
     from muse_cli.writing import written_default
     from muse_core.ownership import refuse_taken
-    from muse_core.viz.report import report_page, write_report
-    from muse_core.viz.runview import read_run
 
     refuse_taken(out_file, overwrite, ending="html")
     folders = [folder_of(run) for run in runs]
+    out.say(f"report: {', '.join(map(str, folders))}; settings, curves, samples and scores")
+    from muse_core.viz.report import report_page, write_report
+    from muse_core.viz.runview import read_run
+
     views = [read_run(folder) for folder in folders]
     if out_file is not None:
         target = write_report(views, out_file, overwrite=overwrite)

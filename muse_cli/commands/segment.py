@@ -78,7 +78,7 @@ def segment(
     sets: Sets = None,
 ) -> None:
     """Name every pixel with a linear head on frozen patches: mIoU."""
-    from muse_cli.briefing import DataWanted, brief
+    from muse_cli.briefing import DataWanted, brief, refuse_layers
     from muse_cli.scores import give
     from muse_cli.settings import resolve_as
     from muse_cli.team import measure
@@ -100,6 +100,7 @@ def segment(
     if save_masks is not None:
         MASKS.refuse(save_masks, overwrite)
     where = chosen_or_newest(checkpoint)
+    refuse_layers(where, [settings.layer] if settings.layer else [])
     learned = DataWanted(settings.train_data or "demo:train", "train", settings.train_limit)
     held_out = DataWanted(str(settings.data), limit=settings.limit)
     how = f"{settings.epochs} epochs, {settings.view} images"

@@ -171,7 +171,6 @@ def shard(
     """
     typed = dict(locals())
     from muse_cli.settings import resolve_as
-    from muse_core.data.sharding.shard import shard as write
     from muse_core.settings.sharding import ShardSettings
 
     flags = {name: typed[name] for name in ShardSettings.model_fields}
@@ -179,6 +178,9 @@ def shard(
     refuse_other_meaning(out_dir)
     if resume and overwrite:
         raise MuseError("--resume continues and --overwrite begins anew", "one of them", ExitCode.USAGE)
+    out.say(f"shard: {source} to {out_dir or beside(source)}{f', as {settings.recipe}' if settings.recipe else ''}")
+    from muse_core.data.sharding.shard import shard as write
+
     try:
         written = write(
             source,

@@ -220,20 +220,40 @@ def stages_of(text: str | None) -> list[int | None]:
 def run_stages(asked: list[Request], sets: list[str] | None, config: Path | None) -> None:
     """Train the stages, each from the result of the one before it."""
     from muse_cli.launch import devices_in, start
-    from muse_core.stages.plan import make_plan
 
     done: list[dict[str, Any]] = []
+    first = asked[0].settings(sets, config)
+    announce(first[0], len(asked))
     for later in asked[1:]:  # what a later stage lacks is told before the first one trains
+        from muse_core.stages.plan import make_plan
+
         settings, _ = later.settings(sets, config, "none")
         make_plan(settings, devices=devices_in(settings)).refuse_if_incomplete()
     for request in asked:
-        settings, origins = request.settings(sets, config, done[-1]["folder"] if done else None)
+        settings, origins = request.settings(sets, config, done[-1]["folder"]) if done else first
         try:
             done.append(start(settings, origins))
         except KeyboardInterrupt as error:
             tell_what_is_saved(error)
             raise
     out.result(done[0] if len(done) == 1 else {"command": "train", "runs": done}, "\n".join(d["folder"] for d in done))
+
+
+def announce(settings: "TrainSettings", stages: int = 1, verb: str = "") -> None:
+    """Say in one line what is trained on what, before anything slow."""
+    run = settings.run
+    named = f"stage {run.stage}" if stages == 1 else f"stages {run.stage} to {run.stage + stages - 1}"
+    data = settings.data.train or "data not named yet"
+    say_first(f"train: {verb}{named}, size {run.size}, on {data}; {settings.training.steps:,} steps")
+
+
+def say_first(text: str) -> None:
+    """Say something, if this process is alone or the first of those that a launcher started."""
+    from muse_cli.joining import launched
+
+    rank = launched()
+    if rank is None or rank.index == 0:
+        out.say(text)
 
 
 def tell_what_is_saved(error: KeyboardInterrupt) -> None:
@@ -255,11 +275,13 @@ def show_plans(asked: list[Request], sets: list[str] | None, config: Path | None
     Raises:
         MuseError: with exit code 8, when something is missing.
     """
-    from muse_core.stages.plan import make_plan
-
-    plans = []
+    plans: list[Plan] = []
     for number, request in enumerate(asked):
         settings, _ = request.settings(sets, config, "none" if number else None)
+        if not number:
+            announce(settings, len(asked), "the plan of ")
+        from muse_core.stages.plan import make_plan
+
         plan = make_plan(settings, cost=True, devices=devices_for(settings, assume))
         before = f"starts   from the result of stage {settings.run.stage - 1}"
         lines = [before if number and line.startswith("starts ") else line for line in plan.lines]
@@ -320,11 +342,13 @@ def go_on(
     from muse_core.run_search import unfinished
     from muse_core.settings import resolve as resolve_settings
     from muse_core.settings.train import TrainSettings
+
+    run = as_seen(unfinished(where))
+    say_first(f"train: goes on with {run.path}")
     from muse_core.stages.start import plan_to_resume
     from muse_core.stages.way_on import refuse_finished
     from muse_core.training.identity import MAY_CHANGE, MAY_MOVE, refuse_absent, refuse_moved, with_absolute_paths
 
-    run = as_seen(unfinished(where))
     refuse_finished(run, flags.get("training.steps"))
     typed = {key for key, value in flags.items() if value is not None} | {text.partition("=")[0] for text in sets}
     refused = sorted(typed - MAY_CHANGE - set(MAY_MOVE)) + (["--config"] if config else [])

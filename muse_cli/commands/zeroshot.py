@@ -45,6 +45,7 @@ def zeroshot(
     from muse_cli.settings import resolve_as
     from muse_cli.team import measure
     from muse_cli.tokenizer import chosen_or_newest, data_or_demo
+    from muse_core.evaluation.named import refuse_unnamed
     from muse_core.ownership import refuse_taken
     from muse_core.settings.measuring import ZeroshotSettings
 
@@ -59,6 +60,7 @@ def zeroshot(
     }
     settings, _ = resolve_as(ZeroshotSettings, "zeroshot", flags, sets, config)
     settings = settings.model_copy(update={"data": data_or_demo(settings.data)})
+    refuse_unnamed(settings.classes, settings.templates)
     refuse_taken(out_file, overwrite, [settings.data, settings.classes, settings.templates], "json")
     where = chosen_or_newest(checkpoint)
     how = f"classes: {settings.classes or 'those of the data'}, templates: {settings.templates}"
@@ -71,7 +73,7 @@ def measured(device: str, team: "Team", where: str, settings: dict[str, Any]) ->
     """Measure as the settings say, alone or as one of several processes."""
     from muse_cli.tokenizer import load
     from muse_core import zeroshot as measure
-    from muse_core.evaluation.zeroshot import named_classes, named_templates
+    from muse_core.evaluation.named import named_classes, named_templates
     from muse_core.settings.measuring import ZeroshotSettings
 
     chosen = ZeroshotSettings.model_validate(settings)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from muse_core.data.sample import UNKNOWN_MASK
-from muse_core.errors import ExitCode, MuseError
+from muse_core.errors import MuseError
 from muse_core.evaluation.options import TopologyOptions
 from muse_core.evaluation.protocol import Protocol, Row, Scores
 from muse_core.evaluation.reading import Tally, named, read
@@ -27,6 +27,7 @@ from muse_core.evaluation.topology import (
     squared_distances,
 )
 from muse_core.model.abilities import Attends, Described
+from muse_core.model.blocks import attention_layers
 from muse_core.model.teacher import resize_attention
 
 RAW = "untouched encoder"
@@ -119,7 +120,8 @@ def measure(context: ProbeContext, options: TopologyOptions) -> Scores:
     if not isinstance(tokenizer, Attends):
         raise MuseError(f"{named(tokenizer)} shows no attention")
     started, tally = time.perf_counter(), Tally()
-    layers = _layers(tokenizer, options.layer)
+    count = tokenizer.info.attention_layers if isinstance(tokenizer, Described) else 1
+    layers = attention_layers(options.layer, count)
     survey: _Survey | None = None
     shared = replace(context.validation.data, team=context.validation.team)
     for batch in read(shared, context.progress, "attention", tally):
@@ -155,18 +157,6 @@ def _raw(baseline: object | None, images: Tensor, grid: Grid) -> Tensor | None:
         return None
     attention = baseline.attention(images, -1)
     return resize_attention(attention.patches().mean(1).float(), attention.grid, grid)
-
-
-def _layers(tokenizer: Attends, wanted: str) -> list[int]:
-    count = tokenizer.info.attention_layers if isinstance(tokenizer, Described) else 1
-    if wanted == "all":
-        return list(range(count))
-    layer = count - 1 if wanted == "last" else int(wanted)
-    if not 0 <= layer < count:
-        raise MuseError(
-            f"there is no attention layer {layer}", hint=f"choose from 0 to {count - 1}", exit_code=ExitCode.SETTINGS
-        )
-    return [layer]
 
 
 def _scores(context: ProbeContext, survey: _Survey, tally: Tally, options: TopologyOptions, seconds: float) -> Scores:

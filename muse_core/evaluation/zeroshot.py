@@ -28,7 +28,6 @@ from muse_core.files import write_atomically
 from muse_core.model.abilities import Aligns
 from muse_core.model.identity import checkpoint_of
 from muse_core.progress import Progress, Silent
-from muse_core.text_files import composed, lines_of, read_text_file
 
 _TEXTS_AT_ONCE = 512
 
@@ -201,38 +200,6 @@ def _text_key(tokenizer: Aligns, names: Sequence[str], templates: Sequence[str])
     rows = tokenizer.text_embed(["a picture of a cat", "two dogs"]).float().cpu().contiguous()
     wording = json.dumps([list(names), list(templates)])
     return hashlib.sha256(rows.numpy().tobytes() + wording.encode()).hexdigest()[:24]
-
-
-def named_classes(which: str) -> tuple[str, ...]:
-    """Return class names: "imagenet" for open_clip's 1000, else one per line of a file."""
-    if which == "imagenet":
-        from open_clip import IMAGENET_CLASSNAMES
-
-        return tuple(IMAGENET_CLASSNAMES)
-    return _lines(Path(which), "classes")
-
-
-def named_templates(which: str) -> tuple[str, ...]:
-    """Return templates: "plain" for the class alone, open_clip's "openai" (80) or "simple" (7), else a file's lines."""
-    if which == "plain":
-        return ("{}",)
-    if which in ("openai", "simple"):
-        from open_clip import OPENAI_IMAGENET_TEMPLATES, SIMPLE_IMAGENET_TEMPLATES
-
-        templates = OPENAI_IMAGENET_TEMPLATES if which == "openai" else SIMPLE_IMAGENET_TEMPLATES
-        return tuple(template("{}") for template in templates)
-    return _lines(Path(which), "templates")
-
-
-def _lines(path: Path, what: str) -> tuple[str, ...]:
-    try:
-        text = read_text_file(path)
-    except (OSError, MuseError) as error:
-        raise MuseError(f"no {what} could be read from {path}: {error}", hint="one per line, in UTF-8") from error
-    lines = tuple(composed(line) for line in lines_of(text))
-    if not lines:
-        raise MuseError(f"{path} holds no {what}")
-    return lines
 
 
 def _check(data: EvalData, names: tuple[str, ...], templates: Sequence[str]) -> None:

@@ -7,8 +7,11 @@ from typing import Any
 from muse_core.data.shards import INDEX_NAME
 from muse_core.errors import MuseError
 from muse_core.files import read_json
-from muse_core.model.latent_stats import STATS_NAME
+from muse_core.model.locating import STATS_NAME
 from muse_core.ownership import FolderKind
+
+DTYPES, FORMATS = ("float16", "float32"), ("safetensors", "npy")
+"""How latents are stored: types of their numbers, and of the members of a tar."""
 
 JOB_NAME = "job.json"
 PARTS = "parts"

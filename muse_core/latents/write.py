@@ -26,13 +26,13 @@ from muse_core.files import read_json, write_json
 from muse_core.image_files import READER
 from muse_core.latents.job import RecordedJob, begin
 from muse_core.latents.members import Format, members_of
-from muse_core.latents.owned import JOB_NAME, LATENTS, PARTS
+from muse_core.latents.owned import DTYPES, JOB_NAME, LATENTS, PARTS
 from muse_core.latents.units import Unit, units_of
 from muse_core.model.abilities import Encodes
 from muse_core.model.latent_stats import STATS_NAME, LatentStats, Moments
 from muse_core.progress import Progress, Silent
 
-TYPES = {"float16": torch.float16, "float32": torch.float32}
+TYPES: Mapping[str, torch.dtype] = {name: getattr(torch, name) for name in DTYPES}
 LIMIT_ERRORS = 0.01
 _LONGEST_KEY = 80  # what a plain tar header surely holds
 

@@ -39,13 +39,14 @@ IN_FOLDER = (
 class Named:
     """A tokenizer as far as small files tell.
 
-    text: names it in a sentence. resolution: in pixels. blocks: how many synergistic ones. abilities: those announced.
-    None where the files do not tell.
+    text: names it in a sentence. resolution: in pixels. blocks, heads: how many synergistic blocks, and heads of each.
+    abilities: those announced. None where the files do not tell.
     """
 
     text: str
     resolution: int | None = None
     blocks: int | None = None
+    heads: int | None = None
     abilities: tuple[str, ...] | None = None
 
 
@@ -128,6 +129,7 @@ def _described(
         f"{name} ({', '.join([*facts, *([more] if more else [])])})",
         resolution=_whole(numbers.get("resolution")),
         blocks=_whole(numbers.get("blocks")),
+        heads=_whole(numbers.get("heads")),
         abilities=abilities,
     )
 

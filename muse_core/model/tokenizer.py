@@ -10,13 +10,11 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from muse_core.errors import MuseError
 from muse_core.model.abilities import Attention, FeatureLayer, Features, Latents, TokenizerInfo
-from muse_core.model.blocks import refuse_other_blocks
+from muse_core.model.blocks import feature_layers, refuse_other_blocks, refuse_other_layer
 from muse_core.model.images import pad_to_multiple
 from muse_core.model.network import MuseNetwork
 from muse_core.model.text import TextTower
-from muse_core.suggestions import choices
 
 
 @dataclass(frozen=True)
@@ -50,11 +48,9 @@ class MuseTokenizer:
         cell = network.cell
         width = connector.to_latent.in_features
         layers = {
+            **dict.fromkeys(feature_layers(len(connector.blocks)), FeatureLayer(width, cell)),
             "encoder": FeatureLayer(network.encoder.width, network.encoder.patch),
-            "semantic": FeatureLayer(width, cell),
-            "texture": FeatureLayer(width, cell),
             "latent": FeatureLayer(connector.to_latent.out_features, cell),
-            **{f"block-{place}": FeatureLayer(width, cell) for place in range(1, len(connector.blocks) + 1)},
         }
         return TokenizerInfo(
             name=self.origin.name,
@@ -114,10 +110,7 @@ class MuseTokenizer:
             return out.latents
         places = {"semantic": out.anchors[-1], "texture": out.tokens}
         places |= {f"block-{place}": anchor for place, anchor in enumerate(reversed(out.anchors), start=1)}
-        if layer not in places:
-            raise MuseError(
-                f"{self.origin.name} has no feature layer '{layer}'", hint=choices(layer, self.info.feature_layers)
-            )
+        refuse_other_layer(self.origin.name, layer, self.info.feature_layers)
         return rearrange(places[layer], "b (h w) d -> b d h w", h=out.grid[0])
 
     @torch.no_grad()

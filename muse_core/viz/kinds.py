@@ -35,3 +35,15 @@ def refuse_other_kinds(out: Path | None, static: bool = False) -> None:
             hint=f"write to {out.with_suffix('.png').name}, or leave out --query all",
             exit_code=ExitCode.SETTINGS,
         )
+
+
+def refuse_other_heads(head: int | str, heads: int, name: str) -> None:
+    """Refuse a head that there is not; "mean" and "all" are always there.
+
+    Raises:
+        MuseError: with exit code 3, when none of `heads` has this number.
+    """
+    if head not in ("mean", "all") and head not in range(heads):
+        raise MuseError(
+            f"'{name}' has no head {head}", hint=f"choose 0 to {heads - 1}, mean or all", exit_code=ExitCode.SETTINGS
+        )

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from muse_core.errors import ExitCode, MuseError
+from muse_core.viz.kinds import refuse_other_heads
 from muse_core.viz.pixels import Floats, Pixels, as_floats, as_pixels
 
 ROW_TOLERANCE = 0.01
@@ -83,12 +84,7 @@ def heads_of(attention: AttentionMap, head: int | str = "mean") -> tuple[Attenti
     if head == "mean":
         note = f"mean of {attention.heads} heads" if attention.heads > 1 else ""
         return (replace(attention, weights=attention.mean, note=_joined(attention.note, note)),)
-    if head != "all" and head not in range(attention.heads):
-        raise MuseError(
-            f"'{attention.name}' has no head {head}",
-            hint=f"choose 0 to {attention.heads - 1}, mean or all",
-            exit_code=ExitCode.SETTINGS,
-        )
+    refuse_other_heads(head, attention.heads, attention.name)
     chosen = range(attention.heads) if head == "all" else [int(head)]
     return tuple(
         replace(

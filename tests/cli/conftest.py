@@ -2,10 +2,13 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
@@ -114,6 +117,28 @@ def shell_environment(plugins: Path | None = None, **more: str) -> dict[str, str
     """The variables of a fresh shell that finds muse, and the plugins in a folder."""
     root = str(Path(__file__).parents[2])
     return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [root, str(plugins or "")])), **more}
+
+
+def stopped_after(
+    first: str, number: signal.Signals, *arguments: str, folder: Path, plugins: Path | None = None
+) -> Ended:
+    """Run the command in a process of its own, and send it a signal once its first line on stderr is `first`."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "muse_cli", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=folder,
+        env=shell_environment(plugins),
+        # A test run in the background ignores Ctrl-C, and would hand that down.
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
+    )
+    assert process.stderr is not None
+    assert process.stderr.readline() == f"{first}\n"
+    time.sleep(0.1)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=120)
+    return Ended(process.returncode, out, err)
 
 
 @pytest.fixture

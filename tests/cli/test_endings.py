@@ -3,18 +3,14 @@
 import errno
 import json
 import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import pytest
 
 from muse_cli.spec import CommandSpec
 from muse_core.errors import ExitCode, MuseError
-from tests.cli.conftest import Muse, shell_environment
+from tests.cli.conftest import Muse, stopped_after
 
 Install = Callable[..., None]
 
@@ -120,24 +116,10 @@ def test_being_told_to_stop_lets_the_work_save_and_has_its_own_code(
     distribution: Callable[..., Path], tmp_path: Path, number: signal.Signals, code: int, word: str
 ) -> None:
     site = distribution("sleeper", SLEEPER, "[muse.commands]\nsleep = sleeper:SLEEP\n")
-    process = subprocess.Popen(
-        [sys.executable, "-m", "muse_cli", "sleep", "--json"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=tmp_path,
-        env=shell_environment(site),
-        # A test run in the background ignores Ctrl-C, and would hand that down.
-        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
-    )
-    assert process.stderr is not None
-    assert process.stderr.readline() == "asleep\n"
-    time.sleep(0.1)
-    process.send_signal(number)
-    out, err = process.communicate(timeout=30)
-    assert process.returncode == code
-    assert err == f"saved\nerror: {word}\n hint: muse train --resume RUN\n"
-    assert json.loads(out) == {"error": word, "hint": "muse train --resume RUN", "exit_code": code}
+    ended = stopped_after("asleep", number, "sleep", "--json", folder=tmp_path, plugins=site)
+    assert ended.code == code
+    assert ended.err == f"saved\nerror: {word}\n hint: muse train --resume RUN\n"
+    assert ended.json == {"error": word, "hint": "muse train --resume RUN", "exit_code": code}
 
 
 BUGGY = """

@@ -41,7 +41,7 @@ def test_durations_are_written_for_people(seconds: float, text: str) -> None:
     assert time_text(seconds) == text
 
 
-def test_in_a_log_progress_is_one_line_every_half_minute(
+def test_in_a_log_progress_is_one_line_every_ten_seconds(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [0.0]
@@ -52,8 +52,12 @@ def test_in_a_log_progress_is_one_line_every_half_minute(
             tracker.advance(note="pixel 0.083")
     lines = capsys.readouterr().err.splitlines()
     assert lines == [
-        "stage 1 43/100  1.43/s  40 s left  pixel 0.083",
-        "stage 1 86/100  1.43/s  10 s left  pixel 0.083",
+        "stage 1 15/100  1.43/s  59 s left  pixel 0.083",
+        "stage 1 30/100  1.43/s  49 s left  pixel 0.083",
+        "stage 1 45/100  1.43/s  38 s left  pixel 0.083",
+        "stage 1 60/100  1.43/s  28 s left  pixel 0.083",
+        "stage 1 75/100  1.43/s  18 s left  pixel 0.083",
+        "stage 1 90/100  1.43/s  7 s left  pixel 0.083",
         "stage 1 100/100 in 1 m 10 s",
     ]
 

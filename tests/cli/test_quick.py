@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from muse_cli.output import Output
 from muse_core.data.sample import Sample
 from muse_core.data.writer import write_shards
 from muse_core.model.locating import SHIPPED
-from tests.cli.conftest import Ended, Muse, shell_environment
+from tests.cli.conftest import Ended, Muse, shell_environment, stopped_after
 
 HEAVY = ("torch._inductor", "torch._dynamo", "diffusers", "transformers", "torchvision", "scipy", "matplotlib")
 
@@ -167,6 +166,22 @@ FIRST_LINES = [
     ("inspect checkpoint", "inspect: checkpoint checkpoint (size tiny, stage 3, ", "every tensor"),
     ("infer photo.png", "infer: tiny (", " on photo.png; short side at most twice the training size"),
     ("attn-viz photo.png", "attn-viz: tiny (", " on photo.png"),
+    ("infer shards --latents latents", "infer: tiny (", " on shards, 3 images; float32 latents at 64 px to latents"),
+    (
+        "eval tiny --data demo:val:8 --save-stats s.npz",
+        "eval: tiny (",
+        " on demo:val, 8 images; statistics at 64 px to s.npz",
+    ),
+    ("export tiny", "export: tiny (size tiny, stage 3, ", " to exported; averaged weights"),
+    ("report results-alone", "report: results-alone; ", "settings, curves, samples and scores"),
+    ("shard photos", "shard: photos to photos-shards", ""),
+    (
+        "train --stage 1-3 --size tiny --data shards --steps 2",
+        "train: stages 1 to 3, size tiny, ",
+        "on shards; 2 steps",
+    ),
+    ("train --stage 2 --size 1b --dry-run", "train: the plan of stage 2, size 1b, ", "on data not named yet; "),
+    ("demo --quick", "demo: scenes, three stages of size tiny, ", "in runs/demo-quick"),
     ("doctor", "doctor: ", "size tiny"),
 ]
 
@@ -178,6 +193,7 @@ def things(tmp_path: Path) -> Path:
     pixels = np.zeros((24, 36, 3), np.uint8)
     Image.fromarray(pixels).save(tmp_path / "photo.png")
     write_shards((Sample(f"{number}", pixels) for number in range(3)), tmp_path / "shards")
+    (tmp_path / "results-alone" / "results").mkdir(parents=True)
     return tmp_path
 
 
@@ -198,10 +214,21 @@ MISTAKES = [
     ("eval tiny --data demo:nowhere", 4, "nowhere"),
     ("eval tiny --reference nowhere.npz", 4, "nowhere.npz"),
     ("eval tiny --save-images shards", 4, "shards"),
-    ("eval tiny --out photo.png", 4, "photo.png is there already"),
+    ("eval tiny --out photo.png", 3, "photo.png does not end in .json"),
+    ("eval tiny --out checkpoint/state.json", 4, "checkpoint/state.json is there already"),
+    ("eval tiny --data nowhere --save-stats stats.npz --size-px 64", 4, "nowhere"),
+    ("eval tiny --save-stats photo.png", 3, "photo.png does not end in .npz"),
     ("eval tiny --devices moon", 3, "moon"),
     ("zeroshot tiny --data nowhere", 4, "nowhere"),
     ("probe knn tiny --val-data nowhere", 4, "nowhere"),
+    ("zeroshot tiny --classes nowhere.txt", 4, "nowhere.txt"),
+    ("zeroshot tiny --templates nowhere.txt", 4, "nowhere.txt"),
+    ("probe knn tiny --layers textur", 4, "textur"),
+    ("probe linear tiny --layers encoder,block-4", 4, "block-4"),
+    ("probe linear checkpoint --blocks 4", 4, "block-4"),
+    ("probe topology tiny --layer 3", 3, "3"),
+    ("segment tiny --set layer=textur", 4, "textur"),
+    ("compare tiny --data demo:val:8 --generator other=lightningdit:x", 2, "other"),
     ("segment tiny --data nowhere", 4, "nowhere"),
     ("segment tiny --save-masks photo.png", 4, "photo.png"),
     ("compare tiny nowhere --data demo:val:8", 4, "nowhere"),
@@ -209,13 +236,23 @@ MISTAKES = [
     ("infer photo.png --out photo.png", 2, "photo.png"),
     ("infer nowhere.png", 4, "nowhere.png"),
     ("infer photo.png --devices moon", 3, "moon"),
+    ("infer shards --latents photo.png", 4, "photo.png"),
+    ("infer nowhere --latents latents", 4, "nowhere"),
+    ("infer shards --latents latents --checkpoint nowhere", 4, "nowhere"),
+    ("infer shards --latents latents --dtype float61", 2, "float61"),
+    ("infer shards --latents latents --devices moon", 3, "moon"),
+    ("export nowhere", 4, "nowhere"),
+    ("report nowhere", 4, "nowhere"),
+    ("train --resume nowhere", 4, "nowhere"),
     ("inspect nowhere", 4, "nowhere"),
     ("attn-viz nowhere.png", 4, "nowhere.png"),
     ("attn-viz photo.png --query here", 2, "here"),
     ("attn-viz photo.png --query 99,5", 3, "99,5"),
     ("attn-viz photo.png --out drawn.bmp", 3, "drawn.bmp"),
     ("attn-viz photo.png --layer 7", 4, "7"),
+    ("attn-viz photo.png --head 9", 3, "head 9"),
     ("attn-viz photo.png --against nowhere", 4, "nowhere"),
+    ("attn-viz photo.png --against checkpoint --layer -4", 4, "-4"),
     ("doctor --size huge", 3, "huge"),
 ]
 
@@ -253,21 +290,9 @@ def test_a_signal_ends_a_measurement_in_the_middle_of_a_kernel(
     distribution: Callable[..., Path], tmp_path: Path, number: signal.Signals, code: int, word: str
 ) -> None:
     site = distribution("busy", BUSY_COMMAND, "[muse.commands]\nbusy = busy:BUSY\n")
-    process = subprocess.Popen(
-        [sys.executable, "-m", "muse_cli", "busy", "--json"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=tmp_path,
-        env=shell_environment(site),
-        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
-    )
-    assert process.stderr is not None
-    assert process.stderr.readline() == "busy\n"
-    process.send_signal(number)
-    out, err = process.communicate(timeout=120)
-    assert (process.returncode, err) == (code, f"error: {word}\n")
-    assert json.loads(out) == {"error": word, "hint": None, "exit_code": code}
+    ended = stopped_after("busy", number, "busy", "--json", folder=tmp_path, plugins=site)
+    assert (ended.code, ended.err) == (code, f"error: {word}\n")
+    assert ended.json == {"error": word, "hint": None, "exit_code": code}
     assert [path.name for path in tmp_path.iterdir()] == ["site"]
 
 

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from muse_core.data.sample import Sample
 from muse_core.errors import MuseError
-from muse_core.evaluation.zeroshot import class_embeddings, named_classes, named_templates, zeroshot
+from muse_core.evaluation.named import named_classes, named_templates
+from muse_core.evaluation.zeroshot import class_embeddings, zeroshot
 from tests.evaluation.fakes import SIDE, MeanColours, Nearest, bright_classes, data, sample
 
 NAMES = ("red", "green", "blue", "grey", "white", "black", "pink", "brown")
