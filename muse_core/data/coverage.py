@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from muse_core.errors import MuseError
+from muse_core.file_names import stem_of
 from muse_core.text_files import readable
 
 
@@ -13,13 +14,20 @@ class Coverage:
     """How many samples have what was asked of them.
 
     what: what was asked for, as a sentence begins with it, such as "--masks m". needs: what the first sample that
-    lacks it would need, such as "0.jpg needs m/0.png".
+    lacks it would need, such as "0.jpg needs m/0.png". pattern: makes that sentence of the name of a sample, which
+    stands in it as {image}, and without suffix as {stem}.
     """
 
     what: str
+    pattern: str = ""
     fits: int = 0
     lacks: int = 0
     needs: str = ""
+
+    def note_of(self, name: str, *, fits: bool) -> None:
+        """Count the sample of a name."""
+        needs = "" if fits or self.needs else self.pattern.replace("{stem}", stem_of(name)).replace("{image}", name)
+        self.note(fits, needs)
 
     def note(self, fits: bool, needs: str = "") -> None:
         """Count one sample."""

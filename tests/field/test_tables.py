@@ -401,6 +401,37 @@ def test_masks_of_which_some_fit(muse: Muse) -> None:
     assert index()["coverage"] == ["--masks m fits 1 of 3 samples (first: b.jpg needs m/b.png)"]
 
 
+@pytest.mark.parametrize(("stored", "said"), [("ab", "fits 1 of 2 samples (first: b.jpg needs m/b.png)"), ("a", "")])
+def test_masks_are_counted_of_what_is_stored(stored: str, said: str, muse: Muse) -> None:
+    for name in "abcde":
+        put(Path(f"d/{name}.jpg"), coded(scene(48, 32) if name in stored else scene(32, 32)))
+    for name in "acd":
+        put(Path(f"m/{name}.png"), coded(mask_of(48, 32), "PNG"))
+    ended = muse("shard", "d", "--masks", "m", "--min-size", "48")
+    assert (ended.code, len(samples()), sum(one.mask is not None for one in samples())) == (0, len(stored), 1)
+    assert index().get("coverage", []) == ([f"--masks m {said}"] if said else [])
+
+
+@pytest.mark.parametrize("kind", ["captions", "classes", "masks"])
+def test_what_fits_nothing_of_what_is_stored_is_refused(kind: str, muse: Muse) -> None:
+    put(Path("d/a.jpg"), coded(scene(48, 32)))
+    put(Path("d/b.jpg"), coded(scene(32, 32)))
+    put(Path("m/b.png"), coded(mask_of(48, 32), "PNG"))
+    put(Path("t.csv"), "file,caption,label\nb.jpg,a cat,3\n")
+    ended = muse("shard", "d", f"--{kind}", "m" if kind == "masks" else "csv:t.csv", "--min-size", "48")
+    assert (ended.code, "fits none of 1 samples" in ended.err) == (ExitCode.FILE, True)
+    assert not Path("d-shards").exists()
+
+
+@pytest.mark.parametrize("kind", ["captions", "classes"])
+def test_rows_are_counted_of_what_is_stored(kind: str, muse: Muse) -> None:
+    for number, image in enumerate((scene(48, 32), scene(48, 32), scene(32, 32))):
+        put(Path(f"d/{number}.jpg"), coded(image))
+    put(Path("t.csv"), "file,caption,label\n0.jpg,,-1\n1.jpg,a cat,3\n")
+    ended = muse("shard", "d", f"--{kind}", "csv:t.csv", "--min-size", "48")
+    assert (ended.code, index().get("coverage")) == (0, None)  # a row that says "unknown" is a row
+
+
 def test_what_the_index_tells_of_masks_does_not_depend_on_where_they_lie(muse: Muse) -> None:
     for name in ("a", "b"):
         put(Path(f"d/{name}.jpg"), coded(scene(48, 32)))

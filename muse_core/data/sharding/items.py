@@ -20,7 +20,7 @@ class Item(NamedTuple):
 
     name: path inside the source; it orders, and is what a split is drawn from. parts: "image", "txt", "json", "cls",
     "seg.png", as far as there are such. text: a caption that is not in a file. label: key of its class, or "".
-    split: when the source says it.
+    split: when the source says it. lacks: what was asked for and it has not, of "captions", "classes", "masks".
     """
 
     name: str
@@ -28,6 +28,7 @@ class Item(NamedTuple):
     text: str = ""
     label: str = ""
     split: str = ""
+    lacks: Sequence[str] = ()
 
 
 class Left(NamedTuple):

@@ -27,20 +27,20 @@ ADE_SPLITS = {"training": "train", "validation": "val"}
 
 @dataclass(frozen=True)
 class Asked:
-    """What was asked for beside images; it holds when all items have been listed."""
+    """What was asked for beside images, by what `Item.lacks` calls it; it holds when all items have been listed."""
 
-    coverages: tuple[Coverage, ...] = ()
+    coverages: Mapping[str, Coverage] = field(default_factory=dict)
     remarks: Callable[[], list[str]] = list
 
     def judge(self) -> list[str]:
-        """Return what fits in part, in sentences.
+        """Return what is to be said of it; how many images have it is counted once it is known which are stored.
 
         Raises:
             MuseError: something fits no image at all.
         """
-        for coverage in self.coverages:
+        for coverage in self.coverages.values():
             coverage.refuse_none()
-        return [*filter(None, (coverage.in_words() for coverage in self.coverages)), *self.remarks()]
+        return self.remarks()
 
 
 @dataclass
@@ -92,9 +92,10 @@ def _any_tree(place: Place, options: ShardOptions) -> Listing:
 
 def _asked(beside: Beside) -> Asked:
     tables = tuple(filter(None, (beside.captions, beside.classes)))
-    coverages = [one.coverage for one in (*tables, beside.masks) if one is not None]
+    asked = {"captions": beside.captions, "classes": beside.classes, "masks": beside.masks}
+    coverages = {kind: one.coverage for kind, one in asked.items() if one is not None}
     mixed = beside.classes.mixed() if beside.classes else ""
-    return Asked(tuple(coverages), lambda: [words for words in (mixed, *(one.in_words() for one in tables)) if words])
+    return Asked(coverages, lambda: [words for words in (mixed, *(one.in_words() for one in tables)) if words])
 
 
 def _then_unused(items: Iterator[Item | Left], beside: Beside) -> Iterator[Item | Left]:

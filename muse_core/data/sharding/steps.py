@@ -84,6 +84,7 @@ def list_source(task: Task, told: Callable[[int], None]) -> dict[str, Any]:
         coverage.append(f"the classes are {', '.join(order)}, which look like splits; muse shard each of these folders")
     return {
         "coverage": coverage,
+        "asked": {kind: [one.what, one.pattern] for kind, one in listing.asked.coverages.items()},
         "chunks": chunks,
         "items": seen.items,
         "fingerprint": digest.hexdigest(),
@@ -123,11 +124,12 @@ def plan(task: Task, listed: dict[str, Any]) -> dict[str, Any]:
     work, options = Place(task.work), task.options
     planned: list[dict[str, Any]] = []
     numbering = _numbering(task, listed)
-    captions = Coverage(f"--captions {options.captions}")
+    asked = {kind: Coverage(*one) for kind, one in listed["asked"].items()}
+    asked.setdefault("captions", Coverage(f"--captions {options.captions}"))
     with work.writing("skipped.csv") as stream:
         leaving = _Leaving(stream)
         notes: Counter[str] = Counter()
-        samples = _samples(task, listed, numbering, captions, leaving, notes)
+        samples = _samples(task, listed, numbering, asked, leaving, notes)
         ordered = shuffled(samples, options.seed) if options.shuffle else samples
         most = _room(task, listed, numbering)
         for number, shard in enumerate(shards(ordered, most, options.most_bytes)):
@@ -138,14 +140,15 @@ def plan(task: Task, listed: dict[str, Any]) -> dict[str, Any]:
     leaving.damage.refuse_much(listed["items"], options)
     if not planned:
         raise MuseError(f"no pictures to store in {task.source}{leaving.in_words()}", hint=leaving.hint())
-    captions.refuse_none()
+    for coverage in asked.values():
+        coverage.refuse_none()
     planned.sort(key=lambda one: str(one["name"]))
     counts = Counter({split: 0 for split in [*(options.split or {}), *listed["splits"]]})
     for one in planned:
         counts[one["split"]] += one["count"]
     refuse_empty_splits(counts, options)
     return {
-        "coverage": [*listed["coverage"], *filter(None, [captions.in_words()])],
+        "coverage": [*filter(None, (coverage.in_words() for coverage in asked.values())), *listed["coverage"]],
         "classes": list(listed["names"] or numbering.names),
         "shards": planned,
         "counts": counts,
@@ -234,12 +237,12 @@ def _samples(
     task: Task,
     listed: dict[str, Any],
     numbering: Numbering,
-    captions: Coverage,
+    asked: Mapping[str, Coverage],
     leave: Callable[[Left], None],
     notes: Counter[str],
 ) -> Iterator[tuple[str, Planned, int]]:
     options = task.options
-    asked = options.captions.partition(":")[0] in ("txt", "json")
+    beside = asked.get("captions") if options.captions.partition(":")[0] in ("txt", "json") else None
     for found in _checked(Place(task.work), listed):
         if isinstance(found, Left):
             leave(found)
@@ -251,9 +254,11 @@ def _samples(
         if looked.reason or bad:
             leave(Left(item.name, looked.reason or bad, looked.error if looked.reason else True))
             continue
-        if asked:
-            known = looked.captioned or captions.needs
-            captions.note(looked.captioned, "" if known else without_caption(item, options.captions))
+        if beside:
+            known = looked.captioned or beside.needs
+            beside.note(looked.captioned, "" if known else without_caption(item, options.captions))
+        for kind in listed["asked"]:
+            asked[kind].note_of(item.name, fits=kind not in item.lacks)
         notes.update(looked.notes)
         split = item.split or (split_of(item.name, options.split) if options.split else "")
         yield split, Planned(item, looked.suffix, label), looked.bytes
@@ -264,7 +269,7 @@ def _room(task: Task, listed: dict[str, Any], numbering: Numbering) -> Callable[
     most = task.options.most_samples
     if most is not None:
         return lambda split, number: most
-    every = _samples(task, listed, numbering, Coverage(""), lambda left: None, Counter())
+    every = _samples(task, {**listed, "asked": {}}, numbering, {}, lambda left: None, Counter())
     counts = Counter(split for split, _, _ in every)
     return lambda split, number: room(counts[split], number)
 

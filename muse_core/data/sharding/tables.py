@@ -53,7 +53,7 @@ class Table:
 
     def __init__(self, path: str, columns: Sequence[str], read: Callable[[str, str], str] | None = None) -> None:
         self.path, self.name = path, path.rpartition("/")[2]
-        self.coverage = Coverage(f"{self.name}")
+        self.coverage = Coverage(self.name)
         self._rows: dict[str, str] = {}
         self._by_suffix: dict[str, str] = {}
         self._used: set[str] = set()
@@ -71,9 +71,10 @@ class Table:
             self._first.setdefault(meant, number)
         if not any(self._rows.values()):
             raise MuseError(f"{path} says nothing of any picture: its column of values is empty")
+        self.coverage.pattern = f"no row for {{image}}; its first row is for {next(iter(self._rows))}"
 
-    def value(self, path: str) -> str:
-        """Return what the table says of a picture, "" when nothing."""
+    def value(self, path: str) -> str | None:
+        """Return what the table says of a picture, None when it has no row for it."""
         whole = PurePosixPath(_as_compared(path))
         names = (str(whole), str(whole.with_suffix("")), whole.name, whole.stem)
         key = next((name for name in names if name in self._rows), None)
@@ -83,10 +84,8 @@ class Table:
             if key in self._used:
                 self._several.setdefault(key)
             self._used.add(key)
-            self.coverage.note(True)
-            return self._rows[key]
-        self.coverage.note(False, f"no row for {path}; its first row is for {next(iter(self._rows))}")
-        return ""
+        self.coverage.note_of(path, fits=key is not None)
+        return None if key is None else self._rows[key]
 
     def values(self) -> set[str]:
         """Return everything it says of any picture."""

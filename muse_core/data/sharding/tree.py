@@ -32,7 +32,7 @@ class Masks:
         """Return the folder of a path or address."""
         place = Place(path)
         last = place.root.rpartition("/")[2]
-        return Masks(place, last, Coverage(f"--masks {last}"))
+        return Masks(place, last, Coverage(f"--masks {last}", f"{{image}} needs {last}/{{stem}}.png"))
 
     def inside(self, folder: str) -> list[Entry]:
         """List one folder of masks, nothing where there is none."""
@@ -105,7 +105,7 @@ def by_suffix(entries: Iterable[Entry], suffixes: tuple[str, ...]) -> Files:
 
 def _item(place: Place, beside: Beside, now: _Folder, entry: Entry) -> Item:
     path, stem = now.of(entry.name), stem_of(entry.name)
-    same = composed(stem)
+    same, lacks = composed(stem), list[str]()
     parts = {"image": Part(place.path(path), entry.size)}
     for suffix in SIDECARS:
         sidecar = now.sidecars.get((same, suffix))
@@ -113,14 +113,15 @@ def _item(place: Place, beside: Beside, now: _Folder, entry: Entry) -> Item:
             parts[suffix] = Part(place.path(now.of(sidecar.name)), sidecar.size)
     if beside.masks is not None:
         mask = now.masks.get((same, "png"))
-        beside.masks.coverage.note(mask is not None, f"{path} needs {beside.masks.name}/{now.of(stem)}.png")
+        beside.masks.coverage.note_of(path, fits=mask is not None)
         if mask is not None:
             parts[MASK] = Part(beside.masks.place.path(now.of(mask.name)), mask.size)
-    text = beside.captions.value(path) if beside.captions else ""
-    label = (
-        beside.classes.value(path) if beside.classes else composed(readable(path.partition("/")[0])) if now.path else ""
-    )
-    return Item(path, parts, text, label)
+        else:
+            lacks.append("masks")
+    values = [table.value(path) if table else "" for table in (beside.captions, beside.classes)]
+    lacks += [kind for kind, value in zip(("captions", "classes"), values, strict=True) if value is None]
+    folder = composed(readable(path.partition("/")[0])) if now.path else ""
+    return Item(path, parts, values[0] or "", (values[1] or "") if beside.classes else folder, lacks=lacks)
 
 
 def _masks_left(
