@@ -11,12 +11,18 @@ MEASURING_MEMORY = "a smaller --batch-size, or --size-px where one image alone i
 TRAINING_MEMORY = "--set training.checkpointing=true, then --set training.accumulation=N, then a smaller --batch-size"
 """In this order: the first costs time and the second nothing but time; only the last changes what is trained."""
 
-_FULL = (errno.ENOSPC, errno.EDQUOT)
+FULL = (errno.ENOSPC, errno.EDQUOT)
 _EXHAUSTED = {
     errno.EMFILE: ("too many files are open in this process", "ulimit -n 4096, or fewer workers"),
     errno.ENFILE: ("too many files are open on this machine", "fewer workers or processes"),
     errno.EAGAIN: ("this machine starts no more processes or threads", "ulimit -u, or fewer workers"),
 }
+_PLACES = {
+    **dict.fromkeys(FULL, "make room there, or write to another disk"),
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "a folder that you may write to"),
+    errno.ENAMETOOLONG: "a shorter name",
+}
+"""What to do where the file system refuses to write."""
 _MEMORY = "memory", "GPU memory"
 _ALLOCATORS = tuple(
     (memory, re.compile(pattern, re.IGNORECASE))
@@ -86,6 +92,13 @@ class BadMemberError(Exception):
         self.detail = detail
 
 
+class NotWritableError(OSError):
+    """The file system refuses to write; `filename` is the path as it was asked for, not one beside it or inside it."""
+
+    def __init__(self, path: str | os.PathLike[str], refusal: OSError) -> None:
+        super().__init__(refusal.errno, refusal.strerror or str(refusal), str(path))
+
+
 class MuseWarning(UserWarning):
     """Something that only helps could not be had; the work goes on without it."""
 
@@ -133,9 +146,12 @@ def _line_around(text: str, position: int) -> str:
 def _refused_file(error: OSError) -> MuseError | None:
     if error.errno in _EXHAUSTED:
         return MuseError(*_EXHAUSTED[error.errno], ExitCode.MACHINE)
+    if isinstance(error, NotWritableError):
+        hint = _PLACES.get(error.errno or 0, "another place to write to")
+        return MuseError(f"{error.filename} cannot be written: {error.strerror}", hint)
     if isinstance(error.filename, str | bytes | os.PathLike):
         return MuseError(f"{os.fsdecode(error.filename)}: {error.strerror}")
-    if error.errno in _FULL:
+    if error.errno in FULL:
         return MuseError("the disk is full")
     if error.errno == errno.ENOENT and not _is_somewhere():
         return MuseError("the folder in which this was typed no longer exists", "cd to one that does")

@@ -13,7 +13,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from muse_core.errors import MuseError
+from muse_core.errors import FULL, MuseError, NotWritableError
 from muse_core.json_text import json_text as plain_json, utf8
 from muse_core.text_files import json_of
 
@@ -48,20 +48,69 @@ def write_atomically(path: Path, content: bytes | str) -> None:
 @contextmanager
 def file_aside(path: Path, content: bytes) -> Iterator[Path]:
     """Write a hidden file beside `path`, flushed to the disk; it is gone after the block, unless renamed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    with naming(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
     # A name that is nearly as long as names may be leaves no room for more.
     stem = path.name if len(os.fsencode(path.name)) < _LONG_NAME else hashlib.sha256(os.fsencode(path.name)).hexdigest()
     aside = path.with_name(f".{stem}.{os.getpid()}.{next(_written_here)}.tmp")
     _scratch_here.add(aside)
     try:
-        with aside.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        yield aside
+        with naming(path):
+            with aside.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            yield aside
     finally:
         aside.unlink(missing_ok=True)
         _scratch_here.discard(aside)
+
+
+@contextmanager
+def naming(path: Path, inside: Path | None = None) -> Iterator[None]:
+    """Let a refusal to write name a path as it was asked for: users know nothing of what is made aside.
+
+    inside: of what is refused only files in this folder, and what is named already; the block also reads other files.
+
+    Raises:
+        NotWritableError: the block raised an OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        full = error.filename is None and error.errno in FULL
+        if inside is None or full or isinstance(error, NotWritableError) or _lies_in(error.filename, inside):
+            raise NotWritableError(path, error) from error
+        raise
+
+
+def _lies_in(name: object, folder: Path) -> bool:
+    return isinstance(name, str | os.PathLike) and os.path.abspath(name).startswith(os.path.abspath(folder))
+
+
+def refuse_unwritable(path: Path, *, into: bool = False) -> None:
+    """Refuse a file or folder that cannot be made: what is above it is a link to nothing, a file, or not ours to write.
+
+    into: files are to be written into it, if it is there.
+
+    Raises:
+        MuseError: naming the path, and what is in its way.
+    """
+    above = next((one for one in (*([path] if into else []), *path.parents) if os.path.lexists(one)), None)
+    if above is None:  # the folder in which this was typed is gone
+        return
+    if above.is_symlink() and not above.exists():
+        target = os.readlink(above)
+        raise MuseError(f"{path} cannot be written: {above} is a link to {target}, which is not there", _ELSEWHERE)
+    if not above.is_dir():
+        raise MuseError(f"{path} cannot be written: {above} is a file, not a folder", _ELSEWHERE)
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise MuseError(
+            f"{path} cannot be written: nothing may be written to {above}", "a folder that you may write to"
+        )
+
+
+_ELSEWHERE = "another place to write to"
 
 
 def remove_scratch() -> None:
@@ -86,10 +135,12 @@ def written_aside(folder: Path, strangers: Strangers = anything) -> Iterator[Pat
     """
     aside = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir(parents=True)
+    with naming(folder):
+        aside.mkdir(parents=True)
     _scratch_here.add(aside)
     try:
-        yield aside
+        with naming(folder, inside=aside):
+            yield aside
         publish(aside, folder, strangers)
     except BaseException:
         shutil.rmtree(aside, ignore_errors=True)
@@ -120,9 +171,10 @@ def publish(aside: Path, folder: Path, strangers: Strangers = anything) -> None:
     Raises:
         MuseError: it finds something; the older one stays.
     """
-    for file in aside.rglob("*"):
-        _sync_file(file)
-    _replace_folder(aside, folder, strangers)
+    with naming(folder):
+        for file in aside.rglob("*"):
+            _sync_file(file)
+        _replace_folder(aside, folder, strangers)
     sync_folder(folder.parent)
 
 
@@ -153,11 +205,15 @@ def held(folder: Path, shown: Path | None = None) -> Iterator[None]:
     Raises:
         MuseError: another process has it, or another part of this one.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    here, shown = folder.resolve(), shown or folder
+    shown = shown or folder
+    with naming(shown):
+        folder.mkdir(parents=True, exist_ok=True)
+    here = folder.resolve()
     if here in _held_here:
         raise _in_use(shown, "this process")
-    with (folder / HOLD).open("a+", encoding="utf-8") as file:
+    with naming(shown):
+        opened = (folder / HOLD).open("a+", encoding="utf-8")
+    with opened as file:
         file.seek(0)
         holder = file.read(200).strip()
         if not _locked(file.fileno()):
@@ -232,9 +288,10 @@ def free_name(path: Path) -> Path:
 
 def claim_folder(path: Path) -> Path:
     """Make the folder `path`, or the first of path-2, path-3, ... that is free; each who asks gets its own."""
+    refuse_unwritable(path)
     while True:
         chosen = free_name(path)
-        with contextlib.suppress(FileExistsError):
+        with naming(path), contextlib.suppress(FileExistsError):
             chosen.mkdir(parents=True)
             return chosen
 

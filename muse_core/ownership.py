@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from muse_core.errors import ExitCode, MuseError
-from muse_core.files import HOLD, Strangers, anything, file_aside, free_name, sync_folder
+from muse_core.files import HOLD, Strangers, anything, file_aside, free_name, refuse_unwritable, sync_folder
 from muse_core.marks import Mark, mark_of, with_mark
 
 HASHED = 1 << 20
@@ -76,13 +76,14 @@ def refuse_taken(path: Path | None, overwrite: bool, read: Iterable[str | Path |
         ending: of such files; a name that promises another kind, such as a page called photo.png, is refused.
 
     Raises:
-        MuseError: the name ends as files of another kind do.
+        MuseError: the name ends as files of another kind do, or nothing can be written there.
         NameTakenError: it is there and `overwrite` is off, it is no file, or it is read.
     """
     if path is None:
         return
     if ending:
         _refuse_other_ending(path, ending)
+    refuse_unwritable(path)
     if not os.path.lexists(path):
         return
     if any(_is_read(path, Path(source)) for source in read if source):
@@ -134,8 +135,10 @@ def write_file(
 
     Raises:
         NameTakenError: something is there, and neither `overwrite` nor `step_aside` was given.
+        MuseError: nothing can be written there.
         OSError: the disk refuses.
     """
+    refuse_unwritable(path)
     with file_aside(path, with_mark(content, mark)) as aside:
         for candidate in _numbered(path) if step_aside else iter([path]):
             if names is not None and not names.is_free(candidate):
@@ -193,9 +196,13 @@ class FolderKind:
         Raises:
             MuseError: the folder stays as it is.
         """
+        refuse_unwritable(folder, into=in_place and folder.is_dir())
         if not os.path.lexists(folder):
             return
         another = f"{self.option} {free_name(folder)}"
+        if folder.is_symlink() and not folder.exists():
+            what = f"{folder} is a link to {os.readlink(folder)}, which is not there"
+            raise MuseError(what, hint=f"make that folder, or {another}" if in_place else another)
         if folder.is_symlink() and not in_place:
             raise MuseError(f"{folder} is a link", hint=f"{self.option} {folder.resolve()}")
         if not folder.is_dir():

@@ -178,13 +178,17 @@ class Caution:
 
 
 def refuse_file(folder: Path | None) -> None:
-    """Refuse a file where a folder is wanted.
+    """Refuse a file where a folder is wanted, and a folder in which nothing can be written.
 
     Raises:
         MuseError: it is one.
     """
+    from muse_core.files import refuse_unwritable
+
     if folder is not None and folder.exists() and not folder.is_dir():
         raise MuseError(f"--out {folder}: this is a file, not a folder", hint="--out FOLDER", exit_code=ExitCode.USAGE)
+    if folder is not None:
+        refuse_unwritable(folder, into=True)
 
 
 def counted(files: list[Path]) -> str:

@@ -24,7 +24,7 @@ from muse_core.evaluation.pairs import Pairs
 from muse_core.evaluation.pixels import to_bytes
 from muse_core.evaluation.reading import EvalData
 from muse_core.evaluation.savedkinds import PAIR, PAIRS, PAIRS_FORMAT, PAIRS_NOTE
-from muse_core.files import read_json, write_json
+from muse_core.files import naming, read_json, write_json
 from muse_core.marks import mark_of, with_mark
 
 _SIDES = ("original", "reconstruction")
@@ -77,8 +77,9 @@ def _write(path: Path, image: NDArray[np.uint8]) -> None:
     Image.fromarray(image).save(stream, format="png", compress_level=1)
     if os.path.lexists(path) and mark_of(path) != PAIR:
         raise MuseError(f"{path} is in the way, and muse did not write it", hint="move it, or another folder")
-    aside.write_bytes(with_mark(stream.getvalue(), PAIR))
-    aside.replace(path)
+    with naming(path):
+        aside.write_bytes(with_mark(stream.getvalue(), PAIR))
+        aside.replace(path)
 
 
 def noise_of(data: EvalData) -> Tensor:

@@ -22,7 +22,7 @@ from muse_core.data.shards import INDEX_NAME
 from muse_core.data.source import open_source
 from muse_core.data.transforms import eval_transform
 from muse_core.errors import ExitCode, MuseError
-from muse_core.files import read_json, write_json
+from muse_core.files import naming, read_json, write_json
 from muse_core.image_files import READER
 from muse_core.latents.job import RecordedJob, begin
 from muse_core.latents.members import Format, members_of
@@ -179,7 +179,7 @@ def _write_unit(job: LatentJob, unit: Unit, out: Path, tokenizer: Encodes, devic
     aside = out / f".{unit.name}.tar.tmp"
     moments: Moments | None = None
     count, shape = 0, list[int]()
-    with aside.open("wb") as stream:
+    with naming(out, inside=aside), aside.open("wb") as stream:
         tar = TarWriter(stream)
         for samples in _batches(unit, job, skips):
             z, flipped = _encode(job, samples, tokenizer, device)

@@ -1,12 +1,12 @@
 """What a run is refused for before anything is built or written, said by the plan and by the command alike."""
 
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from muse_core.errors import MuseError
+from muse_core.files import refuse_unwritable
 from muse_core.model.checkpoint import CheckpointState, read_state
-from muse_core.runs import refuse_in_the_way, runs_dir
+from muse_core.runs import new_path, refuse_in_the_way
 from muse_core.settings.train import TrainSettings
 from muse_core.stages.setup import refuse_other_numbers
 from muse_core.training.tracker_kinds import refuse as refuse_tracker
@@ -41,12 +41,8 @@ def refuse_place(settings: TrainSettings) -> None:
     run = settings.run
     if run.out:
         refuse_in_the_way(Path(run.out), run.overwrite)
-    wanted = (Path(run.out) if run.out else runs_dir()).absolute()
-    there = next(path for path in (wanted, *wanted.parents) if path.exists())
-    if not there.is_dir():
-        raise MuseError(f"{there} is a file, so no run can be written to {wanted}", hint="--out DIR, another one")
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise MuseError(f"nothing may be written to {there}", hint="--out DIR, a folder of yours")
+    else:
+        refuse_unwritable(new_path(run.stage, run.size))
 
 
 def _refuse_unfit_init(settings: TrainSettings, init: Path | None) -> None:

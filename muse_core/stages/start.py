@@ -15,7 +15,7 @@ from accelerate.utils import DistributedDataParallelKwargs
 from muse_core.data.loader import is_death_of_reader
 from muse_core.devices import Devices, devices_here
 from muse_core.errors import ExitCode, MuseError, explained, lack_of_memory
-from muse_core.files import undo_aside
+from muse_core.files import naming, refuse_unwritable, undo_aside
 from muse_core.model.checkpoint import DamagedCheckpointError
 from muse_core.progress import Logged, Progress, Silent, time_text
 from muse_core.run_checkpoints import BEST, FOLDER, pointed_at, way_around_damage
@@ -109,9 +109,10 @@ def created(settings: TrainSettings, origins: Mapping[str, str], plan: Plan) -> 
 
 def new_folder(stage: int | str, size: str) -> Path:
     """Make a new run's folder; of several that ask at the same moment each gets its own."""
+    refuse_unwritable(new_path(stage, size))
     while True:
         path = new_path(stage, size)
-        with suppress(FileExistsError):
+        with naming(path), suppress(FileExistsError):
             path.mkdir(parents=True)
             return path
 

@@ -1,5 +1,6 @@
 """An empty folder with the inputs of one case, in which commands are typed as the people who met it did."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from tests.cli.conftest import (
     shell as shell,
     trained as trained,
 )
-from tests.field.inputs import CASES
+from tests.field.inputs import CASES, RED, coded, flat, put, tar
 
 Case = Callable[[str], Path]
 
@@ -31,3 +32,13 @@ def case(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Case:
         return folder
 
     return make
+
+
+@pytest.fixture
+def inputs(tmp_path: Path, trained: Path) -> Path:
+    """What the command lines read, in the folder where they are typed."""
+    put(tmp_path / "d/0.jpg", coded(flat(RED)))
+    put(tmp_path / "y.jpg", coded(flat(RED, 64, 64)))
+    tar(tmp_path / "s/0.tar", [(f"{n}.jpg", coded(flat(RED, 64, 64))) for n in range(2)])
+    shutil.copytree(trained, tmp_path / "run")
+    return tmp_path

@@ -1,94 +1,22 @@
-"""Every writer of the product, commands and Python, with a file of the user in its way.
+"""Every command that writes, with a file of the user in its way; the tables are complete."""
 
-The tables are complete: the options come from the commands themselves, the functions from the code.
-"""
-
-import ast
 import re
-import shutil
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import click
-import numpy as np
 import pytest
-import torch
 
-import muse_core
 from muse_cli.plugins import command_of
-from muse_core import api, demo
-from muse_core.data.sample import Sample
-from muse_core.data.writer import write_scene_shards
-from muse_core.errors import ExitCode, MuseError
-from muse_core.evaluation.frechet import Moments, save_reference
-from muse_core.evaluation.protocol import Protocol, Scores
-from muse_core.latents.team import write_latents
-from muse_core.latents.write import LatentJob
-from muse_core.marks import Mark
-from muse_core.model.exporting import export
-from muse_core.ownership import write_file
+from muse_core import demo
+from muse_core.errors import ExitCode
 from muse_core.progress import Silent
 from muse_core.registry import discover
-from muse_core.runs import RunFolder
 from muse_core.stages.start import new_folder
-from muse_core.viz.attention import save_attention
-from muse_core.viz.maps import AttentionMap, Scene
-from muse_core.viz.report import read_run, write_report
 from tests.field.conftest import Muse
-from tests.field.inputs import RED, coded, flat, put, tar
-
-ROOT = Path(__file__).parents[2]
-MINE = "my own work"
-INDEXES = ("job.json", "index.json", "status.json", "config.json", "saved.json", "comparison.json")
-"""By which muse knows its folders: files of a stranger may be called so."""
-
-
-@dataclass(frozen=True)
-class Writer:
-    """A command line that ends with the option that names an output.
-
-    cheap: it takes not more than seconds. ending: of the files that it writes.
-    """
-
-    line: str
-    cheap: bool = True
-    ending: str = "json"
-
-
-EVAL = "eval tiny --data demo:val:2 --metric psnr"
-SEGMENT = "segment tiny --data demo:train:8 --val-data demo:val:2 --epochs 1 --classes 96"
-FILES = {
-    "eval --out": Writer(f"{EVAL} --out"),
-    "eval --save-stats": Writer("eval --data demo:val:4 --size-px 64 --metric fd-tiny-clip --save-stats", ending="npz"),
-    "zeroshot --out": Writer("zeroshot tiny --data demo:val:4 --out"),
-    "segment --out": Writer(f"{SEGMENT} --out"),
-    "segment --picture": Writer(f"{SEGMENT} --picture", ending="png"),
-    "attn-viz --out": Writer("attn-viz y.jpg --checkpoint tiny --out", ending="png"),
-    "infer --features": Writer("infer y.jpg --checkpoint tiny --out o --features", ending="npz"),
-    "inspect --out": Writer("inspect s --sample 2 --out", ending="png"),
-    "report --out": Writer("report run --out", ending="html"),
-    **{
-        f"probe {name} --out": Writer(
-            f"probe {name} tiny --val-data demo:val:16 --data demo:train:32 --out", name == "knn"
-        )
-        for name in sorted(discover("muse.probes"))
-    },
-}
-FOLDERS = {
-    "shard --out": Writer("shard d --out"),
-    "infer --latents": Writer("infer s --checkpoint tiny --latents"),
-    "export --out": Writer("export tiny --out"),
-    "train --out": Writer("train --stage 1 --size tiny --data demo --init none --steps 1 --batch-size 8 --out", False),
-    "compare --out": Writer("compare tiny --data demo:val --limit 2 --measure eval --set metrics=[psnr] --out"),
-    "eval --save-images": Writer(f"{EVAL} --save-images"),
-    "segment --save-masks": Writer(f"{SEGMENT} --save-masks"),
-}
-BESIDE = {"infer --out", "demo --out"}
-"""Where names step aside: files in the folder, or the folder itself."""
-INPUTS = {"--config", "--reference", "--classes", "--templates", "--masks", "--captions"}
-
+from tests.field.inputs import put
+from tests.field.writers import BESIDE, FILES, FOLDERS, INDEXES, INPUTS, MINE, ROOT, everything
 
 # ---------------------------------------------------------------- the tables are complete
 
@@ -128,60 +56,6 @@ def test_every_command_with_such_an_option_knows_overwrite() -> None:
             names = {spelling for option in command.params for spelling in option.opts}
             if any(f"{path} {option}" in FILES.keys() | FOLDERS.keys() for option in names):
                 assert "--overwrite" in names, path
-
-
-def public_writers() -> set[str]:
-    """Functions and methods of the product that anybody may call and that take an output or `overwrite`."""
-    found = set()
-    for path in sorted((ROOT / "muse_core").rglob("*.py")):
-        module = path.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".")
-        if (
-            module.split(".")[1] in ("files", "ownership")
-            or ".foundation." in module
-            or module.endswith("build_artwork")
-        ):
-            continue
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.FunctionDef) and not node.name.startswith("_") and takes_output(node):
-                found.add(f"{module.removeprefix('muse_core.')}.{node.name}")
-    return found
-
-
-def takes_output(node: ast.FunctionDef) -> bool:
-    arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
-    kinds = {one.arg: ast.unparse(one.annotation) if one.annotation else "" for one in arguments}
-    return "overwrite" in kinds or kinds.get("out") in ("Path", "Path | None", "str", "str | None")
-
-
-PARTS = {
-    "data.sharding.attempt.begin_anew_if_read_otherwise",
-    "data.sharding.attempt.refuse_other_settings",
-    "data.sharding.shard.run",
-    "data.sharding.target.of",
-    "data.sharding.target.refuse_overlap",
-    "data.sharding.target.refuse_taken",
-    "demo_record.begun",
-    "demo_record.resumed",
-    "evaluation.kept_scores.keep",
-    "evaluation.reconstruction.evaluate",
-    "evaluation.reconstruction.reference_statistics",
-    "evaluation.savedmasks.saved_masks",
-    "evaluation.segmentation.segment",
-    "latents.job.begin",
-    "latents.write.finish",
-    "latents.write.prepare",
-    "latents.write.write_units",
-    "runs.refuse_in_the_way",
-    "viz.attention.attention_content",
-    "viz.kinds.kind_of",
-    "viz.kinds.refuse_other_kinds",
-}
-"""Steps of those in the table, called by them alone; they write nothing of their own, or behind the same door."""
-
-
-def test_every_python_function_that_takes_an_output_is_in_the_table() -> None:
-    assert public_writers() == PYTHON_FILES.keys() | PYTHON_FOLDERS.keys() | {"demo.run_demo"} | PARTS
-    assert {name for name in muse_core.__all__ if f"api.{name}" in public_writers()} == {"evaluate", "segment", "train"}
 
 
 RAW = re.compile(
@@ -230,27 +104,6 @@ def test_nothing_else_in_the_product_writes_or_removes_files() -> None:
 
 
 # ---------------------------------------------------------------- commands
-
-
-@pytest.fixture
-def inputs(tmp_path: Path, trained: Path) -> Path:
-    """What the command lines read, in the folder where they are typed."""
-    put(tmp_path / "d/0.jpg", coded(flat(RED)))
-    put(tmp_path / "y.jpg", coded(flat(RED, 64, 64)))
-    tar(tmp_path / "s/0.tar", [(f"{n}.jpg", coded(flat(RED, 64, 64))) for n in range(2)])
-    shutil.copytree(trained, tmp_path / "run")
-    return tmp_path
-
-
-def everything(folder: Path) -> dict[str, bytes | None]:
-    """All that is in a folder, hidden files and empty folders too; the cache is muse's."""
-    return {
-        re.sub(r"tfevents.*", "tfevents", path.relative_to(folder).as_posix()): (
-            path.read_bytes() if path.is_file() else None
-        )
-        for path in sorted(folder.rglob("*"))
-        if path.relative_to(folder).parts[0] != "cache"
-    }
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -390,99 +243,3 @@ def test_a_new_run_and_a_demo_take_a_free_folder(tmp_path: Path, monkeypatch: py
         assert {path.name for path in chosen.iterdir()} == {".held", "demo.json"}
     assert (tmp_path / "muse-demo/thesis.tex").read_text() == MINE
     assert (tmp_path / "file").read_text() == MINE
-
-
-# ---------------------------------------------------------------- Python
-
-
-def scene() -> Scene:
-    weights = np.full((4, 4), 0.25, np.float32)
-    return Scene(np.zeros((3, 16, 16), np.float32), (AttentionMap("a", weights, (2, 2)),))
-
-
-def moments() -> Moments:
-    found = Moments()
-    found.add(torch.rand(4, 3))
-    return found
-
-
-def scores() -> Scores:
-    return Scores("eval", "t", {"psnr": 1.0}, Protocol({"data": "d"}), {"seen": 1, "skipped": {}})
-
-
-Write = Callable[[Path, Path, bool], Any]
-"""Takes the output, the folder with inputs, and `overwrite`."""
-
-PYTHON_FILES: dict[str, Write] = {
-    "api.save_statistics": lambda out, _, overwrite: api.save_statistics(
-        "demo:val:4", out, 64, "fd-tiny-clip", overwrite=overwrite
-    ),
-    "evaluation.frechet.save_reference": lambda out, _, overwrite: save_reference(moments(), out, overwrite),
-    "evaluation.protocol.save": lambda out, _, overwrite: scores().save(out, overwrite=overwrite),
-    "viz.attention.save_attention": lambda out, _, overwrite: save_attention(scene(), out, overwrite=overwrite),
-    "viz.report.write_report": lambda out, here, overwrite: write_report(
-        [read_run(here / "run")], out, overwrite=overwrite
-    ),
-}
-
-
-def tiny() -> object:
-    return api.load_tokenizer("tiny")
-
-
-PYTHON_FOLDERS: dict[str, Write] = {
-    "api.train": lambda out, _, overwrite: api.train(
-        1, "tiny", "demo", str(out), {"run.init": "none", "run.overwrite": overwrite, "training.steps": 1}
-    ),
-    "api.evaluate": lambda out, _, overwrite: api.evaluate(
-        tiny(), "demo:val:2", ["psnr"], images=out, overwrite=overwrite
-    ),
-    "api.segment": lambda out, _, overwrite: api.segment(
-        tiny(), "demo:train:8", "demo:val:2", masks=out, overwrite=overwrite
-    ),
-    "data.sharding.shard.shard": lambda out, here, overwrite: api.shard(
-        str(here / "d"), str(out), workers=1, overwrite=overwrite
-    ),
-    "data.writer.write_shards": lambda out, _, overwrite: api.write_shards(
-        [Sample("0", np.zeros((8, 8, 3), np.uint8))], out, overwrite=overwrite
-    ),
-    "data.writer.write_scene_shards": lambda out, _, overwrite: write_scene_shards(
-        "val", 2, out, size=32, overwrite=overwrite
-    ),
-    "latents.team.write_latents": lambda out, here, overwrite: write_latents(
-        LatentJob(str(here / "s"), "tiny", 64), out, overwrite=overwrite
-    ),
-    "model.exporting.export": lambda out, here, overwrite: export(here / "run", out, overwrite=overwrite),
-    "runs.create": lambda out, _, overwrite: RunFolder.create(out, {}, {}, overwrite=overwrite),
-}
-
-
-@pytest.mark.parametrize("name", PYTHON_FILES)
-def test_python_replaces_a_file_only_when_that_is_said(inputs: Path, name: str) -> None:
-    mine = "mine.npz" if name == "api.save_statistics" else "mine.png"
-    put(inputs / mine, MINE)
-    before = everything(inputs)
-    with pytest.raises(MuseError, match="is there already"):
-        PYTHON_FILES[name](inputs / mine, inputs, False)
-    assert everything(inputs) == before
-    PYTHON_FILES[name](inputs / mine, inputs, True)
-    assert {path for path, content in everything(inputs).items() if before.get(path) != content} == {mine}
-
-
-@pytest.mark.parametrize("name", PYTHON_FOLDERS)
-def test_python_never_touches_a_strangers_folder(inputs: Path, name: str) -> None:
-    for index in INDEXES:
-        put(inputs / "mine" / index, '{"slurm": 1, "format": "mine"}')
-    put(inputs / "mine/deep/thesis.tex", MINE)
-    before = everything(inputs)
-    for overwrite in (False, True):
-        with pytest.raises(MuseError, match="is not empty and holds no "):
-            PYTHON_FOLDERS[name](inputs / "mine", inputs, overwrite)
-        assert everything(inputs) == before
-
-
-def test_the_door_itself_is_shut(tmp_path: Path) -> None:
-    put(tmp_path / "x", MINE)
-    with pytest.raises(MuseError):
-        write_file(tmp_path / "x", "theirs", Mark("note"))
-    assert everything(tmp_path) == {"x": MINE.encode()}

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, cast
 
 from muse_core.errors import ExitCode, MuseError
-from muse_core.files import write_atomically
+from muse_core.files import naming, write_atomically
 from muse_core.home import expanded
 from muse_core.json_text import utf8
 from muse_core.offline import refuse_address
@@ -97,14 +97,16 @@ class Place:
             with self._fs.open(target, "wb") as stream:
                 yield cast(BinaryIO, stream)
             return
-        os.makedirs(os.path.dirname(target), exist_ok=True)
+        with naming(Path(target)):
+            os.makedirs(os.path.dirname(target), exist_ok=True)
         aside = f"{target}.{os.getpid()}.tmp"
         try:
-            with open(aside, "wb") as stream:
-                yield stream
-                stream.flush()
-                os.fsync(stream.fileno())
-            os.replace(aside, target)
+            with naming(Path(target), inside=Path(aside)):
+                with open(aside, "wb") as stream:
+                    yield stream
+                    stream.flush()
+                    os.fsync(stream.fileno())
+                os.replace(aside, target)
         except BaseException:
             Path(aside).unlink(missing_ok=True)
             raise

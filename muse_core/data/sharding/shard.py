@@ -89,7 +89,7 @@ def shard(
         )
     if dry_run:
         return _planned(source, target, options, workers, progress, resume, overwrite) if rank.index == 0 else None
-    with target.held() if rank.index == 0 else nullcontext():
+    with target.naming(), target.held() if rank.index == 0 else nullcontext():
         return _shard(source, target, options, rank, workers, progress, resume=resume, overwrite=overwrite)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from muse_core.data.sharding.options import ShardOptions
 from muse_core.data.sharding.places import Place
 from muse_core.data.sharding.report import INDEX_NAME, SKIPPED_NAME, Sharded
 from muse_core.errors import MuseError
-from muse_core.files import HOLD, contents, held
+from muse_core.files import HOLD, contents, held, naming, refuse_unwritable
 from muse_core.home import expanded
 from muse_core.ownership import files_in
 
@@ -65,12 +65,17 @@ class Target:
             yield
             return
         aside = Path(self.aside)
+        refuse_unwritable(Path(self.out))
         try:
             with held(aside, shown=Path(self.out)):
                 yield
         finally:
             if aside.is_dir() and not contents(aside):
                 shutil.rmtree(aside)
+
+    def naming(self) -> AbstractContextManager[None]:
+        """Let what refuses to write name the target as it was typed, not the hidden folder beside it."""
+        return naming(Path(self.out), inside=Path(self.aside)) if Place(self.aside).is_local else nullcontext()
 
     def clear(self) -> None:
         """Remove what an earlier attempt left; the folder stays with whoever holds it."""
