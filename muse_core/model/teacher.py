@@ -90,14 +90,15 @@ class StructureTeacher:
         """Return the attention among patches as a student on `grid` should see it.
 
         Args:
-            images: (B, 3, H, W) in [0, 1]; padded on the right and bottom to whole patches.
+            images: (B, 3, H, W) in [0, 1] on any device; padded on the right and bottom to whole patches.
             grid: (h', w') of the student's tokens.
 
         Returns:
-            (B, m, m) without gradient, float32 unless the teacher is wider; rows are queries and sum to 1.
+            (B, m, m) without gradient on the teacher's device, float32 unless the teacher is wider; rows are queries
+            and sum to 1.
         """
         with torch.inference_mode():
-            pixels = self._whole_patches(imagenet_normalize(images))
+            pixels = self._whole_patches(imagenet_normalize(images.to(self.model.device)))
             source = (pixels.shape[-2] // self.patch, pixels.shape[-1] // self.patch)
             patches = self._among_patches(self._last_attention(pixels), source[0] * source[1])
             target = resize_attention(patches, source, grid)
