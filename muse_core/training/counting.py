@@ -1,6 +1,6 @@
 """What one call computes and keeps for its backward pass, counted on the meta device: no numbers, no memory, no GPU."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
 # What autocast computes in bf16, and what in float32, by the names that functions of torch have in Python.
 _LOW = """linear bilinear conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d matmul __matmul__
@@ -56,6 +57,79 @@ class Numbers(TorchFunctionMode):
         if id(tensor) not in self.copies:
             self.copies[id(tensor)] = tensor.to(dtype)
         return self.copies[id(tensor)]
+
+
+_Form = tuple[torch.Size, tuple[int, ...], torch.dtype]
+
+
+@dataclass(frozen=True)
+class _Known:
+    """Of one operation on inputs of some form: floating-point operations, whether its result is one tensor, and the
+    forms of its tensors; no forms where the result is not in storages of its own."""
+
+    flop: int
+    is_one: bool = False
+    forms: tuple[_Form, ...] = ()
+
+
+class Operations(TorchDispatchMode):
+    """Count floating-point operations, by torch's own formulas, while networks compute on the meta device.
+
+    Layers repeat, and torch takes long on this device: what an operation costs, and the form of its result, are worked
+    out once for inputs of the same forms.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.flop = 0
+        self._known: dict[Hashable, _Known] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        key = (func, _form(args), _form(kwargs))
+        known = self._known.get(key)
+        if known is None or not known.forms:
+            result = func(*args, **kwargs)
+            if known is None:
+                known = self._known[key] = _known(func, result, args, kwargs)
+        else:
+            made = tuple(torch.empty_strided(size, at, dtype=dtype, device="meta") for size, at, dtype in known.forms)
+            result = made[0] if known.is_one else made
+        self.flop += known.flop
+        return result
+
+
+def _known(func: Any, result: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> _Known:
+    formula = flop_registry.get(func._overloadpacket)
+    flop = formula(*args, **kwargs, out_val=result) if formula else 0
+    return _Known(flop, isinstance(result, Tensor), _own_forms(result, [*args, *kwargs.values()]))
+
+
+def _form(value: Any) -> Hashable:
+    """Return all of an argument that the form of a result depends on."""
+    if isinstance(value, Tensor):
+        return value.shape, value.stride(), value.storage_offset(), value.dtype, value.device.type
+    if isinstance(value, Mapping):
+        return tuple((key, _form(one)) for key, one in value.items())
+    if isinstance(value, list | tuple):
+        return tuple(_form(one) for one in value)
+    return type(value), value if isinstance(value, Hashable) else id(value)
+
+
+def _own_forms(result: Any, inputs: Sequence[Any]) -> tuple[_Form, ...]:
+    """Return the forms of a result's tensors, where all of it are tensors that lie in storages of their own."""
+    tensors = [result] if isinstance(result, Tensor) else list(result) if isinstance(result, tuple) else []
+    if not all(isinstance(one, Tensor) and one.is_meta for one in tensors):
+        return ()
+    flat = [one for value in inputs for one in (value if isinstance(value, list | tuple) else [value])]
+    taken = {one.untyped_storage()._cdata for one in flat if isinstance(one, Tensor)}
+    own = {one.untyped_storage()._cdata for one in tensors}
+    if taken & own or len(own) < len(tensors):  # a view, or changed in place
+        return ()
+    forms = tuple((one.shape, one.stride(), one.dtype) for one in tensors)
+    fresh = [torch.empty_strided(size, at, dtype=dtype, device="meta") for size, at, dtype in forms]
+    pairs = zip(tensors, fresh, strict=True)
+    return forms if all(one.untyped_storage().nbytes() == new.untyped_storage().nbytes() for one, new in pairs) else ()
 
 
 @dataclass(frozen=True)
@@ -114,8 +188,8 @@ def count(
             stack.callback(layer.register_forward_pre_hook(kept.enter).remove)
             stack.callback(layer.register_forward_hook(kept.leave).remove)
         stack.enter_context(torch.autograd.graph.saved_tensors_hooks(kept.save, lambda tensor: tensor))
-        counter = stack.enter_context(FlopCounterMode(display=False))
+        operations = stack.enter_context(Operations())
         stack.enter_context(numbers)
         call()
     copies = kept.bytes_of(numbers.copies.values())
-    return Counted(counter.get_total_flops(), kept.bytes() - copies, copies, kept.largest())
+    return Counted(operations.flop, kept.bytes() - copies, copies, kept.largest())

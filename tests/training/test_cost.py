@@ -1,16 +1,20 @@
 """What a run costs before it starts: parameters and operations are the published ones, memory adds up."""
 
+import copy
 from dataclasses import replace
 from functools import cache
 from typing import Any
 
 import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from muse_core.settings.layers import resolve
 from muse_core.settings.presets import preset
 from muse_core.settings.train import TrainSettings
 from muse_core.stages.cost import Cost, PartCost
 from muse_core.stages.plan import make_plan
+from muse_core.training.counting import count
 
 
 def settings(size: str, stage: int, recipe: str = "muse", **changes: Any) -> TrainSettings:
@@ -155,3 +159,16 @@ def test_the_papers_recipe_weighs_reconstruction_less_before_stage_3(size: str, 
         "every", True, "normalized",
     )  # fmt: skip
     assert paper.losses.topology == ours.losses.topology
+
+
+def test_operations_are_those_that_torch_counts_and_repeated_layers_change_nothing() -> None:
+    with torch.device("meta"):
+        layers = [torch.nn.Linear(8, 8), torch.nn.LayerNorm(8), torch.nn.GELU()]
+        model = torch.nn.Sequential(*(copy.deepcopy(layer) for _ in range(5) for layer in layers))
+        inputs = torch.empty(3, 8, requires_grad=True)
+    with FlopCounterMode(display=False) as counter:
+        model(inputs)
+    repeated = count(lambda: model(inputs), model)
+    assert repeated.flop == counter.get_total_flops() == 5 * 2 * 3 * 8 * 8
+    layer = count(lambda: model[:3](inputs), model)
+    assert repeated.kept == 5 * layer.kept > 0
