@@ -31,11 +31,13 @@ def inspect(
     overwrite: OverwriteFile = False,
 ) -> None:
     """Say what something is and whether it is healthy; exit 8, with the list, if anything is wrong."""
+    from muse_cli.stopping import ending_soon
     from muse_core.inspection.inspect import inspect as look
     from muse_core.ownership import refuse_taken
 
     refuse_taken(sheet, overwrite, [thing], "png")
-    found = look(thing, deep=deep, readers=readers, progress=out.progress())
+    with ending_soon():
+        found = look(thing, deep=deep, readers=readers, progress=out.progress())
     document = {"command": "inspect", **found.to_json()}
     lines = list(found.lines)
     if sample and found.kind in ("shards", "images"):

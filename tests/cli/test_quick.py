@@ -3,6 +3,7 @@
 Nothing here is timed. Each command runs in a process of its own that ends at the moment looked at.
 """
 
+import importlib
 import io
 import json
 import shutil
@@ -21,6 +22,7 @@ from muse_cli.commands import infer
 from muse_cli.output import Output
 from muse_core.data.sample import Sample
 from muse_core.data.writer import write_shards
+from muse_core.errors import MuseError
 from muse_core.model.locating import SHIPPED
 from tests.cli.conftest import Ended, Muse, shell_environment, stopped_after
 
@@ -342,3 +344,33 @@ def test_a_large_image_is_warned_of_before_it_is_reconstructed(
     assert "--size-px 128 is the default" in before[0]
     assert muse("infer", str(large)).code == 0  # as large as it is by default
     assert before[1] == before[0]
+
+
+@pytest.mark.parametrize(
+    ("line", "work"),
+    [
+        ("inspect shards", "muse_core.inspection.inspect.inspect"),
+        ("infer shards --latents latents --checkpoint tiny", "muse_core.latents.team.write_latents"),
+    ],
+)
+def test_the_work_is_done_where_a_signal_ends_it_soon(
+    muse: Muse, things: Path, monkeypatch: pytest.MonkeyPatch, line: str, work: str
+) -> None:
+    inside: list[bool] = []
+    module = importlib.import_module(f"muse_cli.commands.{'inspect' if 'inspect' in line else 'latents'}")
+
+    class Noted:
+        def __enter__(self) -> None:
+            inside.append(True)
+
+        def __exit__(self, *_: object) -> None:
+            inside.clear()
+
+    def at_work(*_: object, **__: object) -> None:
+        raise MuseError(f"inside: {inside == [True]}")
+
+    monkeypatch.setattr("muse_cli.stopping.ending_soon", Noted)
+    if hasattr(module, "ending_soon"):
+        monkeypatch.setattr(module, "ending_soon", Noted)
+    monkeypatch.setattr(work, at_work)
+    assert "error: inside: True" in muse(*line.split()).err
