@@ -349,7 +349,7 @@ def go_on(
     from muse_core.stages.way_on import refuse_finished
     from muse_core.training.identity import MAY_CHANGE, MAY_MOVE, refuse_absent, refuse_moved, with_absolute_paths
 
-    refuse_finished(run, flags.get("training.steps"))
+    refuse_finished(run, flags.get("training.steps"), flags.get("data.train"))
     typed = {key for key, value in flags.items() if value is not None} | {text.partition("=")[0] for text in sets}
     refused = sorted(typed - MAY_CHANGE - set(MAY_MOVE)) + (["--config"] if config else [])
     if refused:

@@ -24,7 +24,7 @@ from muse_core.runs import FollowerFolder, RunFolder, new_path, refuse_in_the_wa
 from muse_core.settings.train import TrainSettings
 from muse_core.stages.plan import Plan, make_plan
 from muse_core.stages.setup import build_run
-from muse_core.stages.way_on import next_commands, refuse_finished
+from muse_core.stages.way_on import next_commands, refuse_finished, settings_of
 from muse_core.training.held_out import PREFIX, scores_text
 from muse_core.training.identity import FILE as IDENTITY, go_on, identify, refuse_absent, with_absolute_paths
 from muse_core.training.loop import train as train_loop
@@ -134,7 +134,7 @@ def resume(folder: RunFolder, progress: Progress | None = None) -> RunSummary:
         MuseError: the run is finished, its checkpoint cannot be read, or its data are others than it was begun with.
     """
     progress = progress or Silent()
-    settings = TrainSettings.model_validate(folder.settings())
+    settings = settings_of(folder)
     refuse_finished(folder)
     with folder.held():
         progress = logged(folder, progress)

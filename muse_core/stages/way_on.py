@@ -4,17 +4,31 @@ import json
 import shlex
 from pathlib import Path
 
+from muse_core.data.reach import open_readable
 from muse_core.errors import MuseError
 from muse_core.runs import RunFolder
+from muse_core.settings.layers import resolve
 from muse_core.settings.presets import STAGES, preset
 from muse_core.settings.train import ModelSettings, TrainSettings
 from muse_core.stages.plan import missing_captions
 
+PLACE = "PLACE"
+"""Stands in a command for what only its reader knows."""
 
-def refuse_finished(folder: RunFolder, steps: int | None = None) -> None:
+
+def settings_of(folder: RunFolder) -> TrainSettings:
+    """Return the settings of a run.
+
+    Raises:
+        MuseError: its config.yaml cannot be read, or holds what no run can have.
+    """
+    return resolve(TrainSettings, command="train", file=folder.path / "config.yaml", environ={})[0]
+
+
+def refuse_finished(folder: RunFolder, steps: int | None = None, data: str | None = None) -> None:
     """Refuse to go on with a finished run: its learning rate has come to its end, so more steps are another run.
 
-    steps: how many were asked for.
+    steps: how many were asked for. data: which training data were.
 
     Raises:
         MuseError: it is finished; the hint begins that other run.
@@ -22,12 +36,31 @@ def refuse_finished(folder: RunFolder, steps: int | None = None) -> None:
     status = folder.status
     if status.state != "finished":
         return
-    settings = TrainSettings.model_validate(folder.settings())
+    settings, gone = settings_of(folder), list[str]()
+    if data is not None:
+        settings = _with_data(settings, train=data)
+    for split, where in (("train", settings.data.train), ("val", settings.data.val)):
+        if where and not _is_there(where, split):
+            gone.append(where)
+            settings = _with_data(settings, **{split: PLACE})
     command = train_command(settings, settings.run.stage, folder.path, steps)
+    lie = f"; {PLACE} is where the data lie now, which are gone from {' and '.join(gone)}" if gone else ""
     raise MuseError(
         f"{folder.path} is finished: its {status.step} steps are done, and its learning rate has come to its end",
-        hint=f"{command} (a new run from its weights)",
+        hint=f"{command} (a new run from its weights{lie})",
     )
+
+
+def _is_there(where: str, split: str) -> bool:
+    try:
+        open_readable(where, split=split)
+    except MuseError:
+        return False
+    return True
+
+
+def _with_data(settings: TrainSettings, **places: str) -> TrainSettings:
+    return settings.model_copy(update={"data": settings.data.model_copy(update=places)})
 
 
 def next_commands(settings: TrainSettings, folder: Path) -> list[str]:

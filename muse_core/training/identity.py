@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from muse_core.data.reach import open_readable
 from muse_core.data.source import absolute, open_source
 from muse_core.errors import ExitCode, MuseError
 from muse_core.files import read_json, write_json
-from muse_core.identity import FIRST_READER, Identity, first_of
+from muse_core.identity import FIRST_READER, Identity, Part, first_of
 from muse_core.image_files import READER
 from muse_core.model.identity import identity_of_weights
 from muse_core.runs import FollowerFolder, RunFolder
@@ -152,6 +153,9 @@ def refuse_other(folder: RunFolder, before: RunIdentity, now: RunIdentity, setti
     for name in before.inputs.keys() & now.inputs.keys():
         found = before.inputs[name].compare(now.inputs[name])
         unchecked += found.unchecked
+        kinds = [_kind_of(one.inputs[name]) for one in (before, now)]
+        if found.changed and name in SPLITS and kinds[0] != kinds[1]:
+            raise _of_another_kind(folder, name, str(places[name]), *kinds)
         if found.changed:
             what = "the weights it starts from" if name == "init" else f"its {name} data"
             raise MuseError(
@@ -160,6 +164,30 @@ def refuse_other(folder: RunFolder, before: RunIdentity, now: RunIdentity, setti
                 exit_code=ExitCode.FILE,
             )
     return tuple(unchecked)
+
+
+def _kind_of(data: Identity) -> str:
+    kinds = {_kind_of_part(part) for part in data.parts}
+    return kinds.pop() if len(kinds) == 1 else "a mix"
+
+
+def _kind_of_part(part: Part) -> str:
+    if "scenes" in part.facts:
+        return "built-in scenes"
+    if "count" in part.facts:
+        return "other data"
+    return "shards" if all(".tar" in file.name or ".tgz" in file.name for file in part.files) else "image files"
+
+
+def _of_another_kind(folder: RunFolder, split: str, place: str, before: str, now: str) -> MuseError:
+    option = SPLITS[split]
+    saved = folder.last_checkpoint() is not None
+    anew = f"muse train --init {folder.path} {option} {shlex.quote(place)}" if saved else "a run without --resume"
+    return MuseError(
+        f"{folder.path} cannot go on: its {split} data were {before} when it was begun, and {place} holds {now}",
+        hint=f"{option} PLACE where the {before} lie now; or {anew}, a new run on these {now}",
+        exit_code=ExitCode.FILE,
+    )
 
 
 def _ways(folder: RunFolder, name: str) -> str:

@@ -40,6 +40,7 @@ from muse_core.errors import MuseError
 CHUNK = 1000
 """Items that are checked together."""
 
+NO_FOLDER = "lies in no class folder"
 LISTED, PLANNED = "listed.json", "planned.json"
 
 
@@ -250,7 +251,7 @@ def _samples(
         item, looked = found
         label, bad = numbering.label(item, looked)
         if not looked.reason and options.classes == "folders" and not item.label:
-            bad = "lies in no class folder"
+            bad = NO_FOLDER
         if looked.reason or bad:
             leave(Left(item.name, looked.reason or bad, looked.error if looked.reason else True))
             continue
@@ -297,6 +298,8 @@ class _Leaving:
 
     def hint(self) -> str | None:
         """Say what was perhaps meant."""
+        if NO_FOLDER in self.reasons:
+            return "a folder for each class, or --classes csv:FILE with the class of every image, or --classes none"
         return "tars of pictures are read with --recipe cc12m" if self._tars else None
 
 
