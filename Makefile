@@ -19,7 +19,8 @@ JOBS ?= 2
 test: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder -m '$(MARKED)'
 
-# What takes longer or needs an environment of its own: steps of size 1b, and the plugins of release 0.1.0.
+# What takes longer or needs an environment of its own: steps of size 1b, the plugins of release 0.1.0, and every tracker.
+# Packages are installed by the tests that need them.
 test-extras: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -o addopts='-ra --strict-markers --import-mode=importlib' tests/extras
 

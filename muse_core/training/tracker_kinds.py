@@ -4,8 +4,8 @@ Whatever they raise is for `trackers` to catch. Each is left at the place its ow
 """
 
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
@@ -93,8 +93,9 @@ class WandB:
         mode = {"mode": "offline"} if is_offline() and not _wandb_stays_here() else {}
         project = os.environ.get("WANDB_PROJECT") or PROJECT
         options = {"id": beginning.known.get("id"), "resume": "allow", "name": beginning.folder.name, **mode}
-        self._tracker = _started("WandBTracker", project, **options)
-        self._tracker.store_init_configuration(dict(beginning.settings))
+        with _undone_by(lambda: import_module("wandb").finish(exit_code=1)):
+            self._tracker = _started("WandBTracker", project, **options)
+            self._tracker.store_init_configuration(dict(beginning.settings))
         self.identity: Identity = {"id": self._tracker.tracker.id, "project": project}
         self.place = self._tracker.tracker.url or f"{Path(self._tracker.tracker.dir).parent}, for wandb sync"
 
@@ -130,13 +131,10 @@ class MLflow:
             self._mlflow.set_tracking_uri(known["store"])
         store = str(self._mlflow.get_tracking_uri())
         run_id = known["id"] if known.get("store") == store else None
-        try:
+        with _undone_by(lambda: self.end(ok=False)):
             self._tracker = _started("MLflowTracker", PROJECT, run_id=run_id, run_name=beginning.folder.name)
             if run_id is None:  # parameters are given once
                 self._tracker.store_init_configuration(dict(beginning.settings))
-        except Exception:
-            self.end(ok=False)
-            raise
         self.identity: Identity = {"id": self._tracker.tracker.info.run_id, "store": store}
         self.place = f"run {self.identity['id']} in {store}"
 
@@ -172,7 +170,8 @@ class Trackio:
         # It knows runs by their names, and run folders of several places may share one.
         name = known.get("id") or f"{beginning.folder.name}-{uuid4().hex[:6]}"
         resume = "allow" if known else "never"
-        with _hub_offline() if _address_of("trackio") is None else nullcontext():
+        here = _hub_offline() if _address_of("trackio") is None else nullcontext()
+        with here, _undone_by(self._trackio.finish):
             settings = dict(beginning.settings)
             self._tracker = _started("TrackioTracker", project, name=name, resume=resume, config=settings)
         self.identity: Identity = {"id": name, "project": project}
@@ -247,6 +246,17 @@ def _started(kind: str, *arguments: object, **options: object) -> Any:
     tracker = getattr(import_module("accelerate.tracking"), kind)(*arguments, **options)
     tracker.start()
     return tracker
+
+
+@contextmanager
+def _undone_by(undo: Callable[[], object]) -> Iterator[None]:
+    """Undo what was begun when the rest of it fails: a run that stays open is in the way of the next one."""
+    try:
+        yield
+    except Exception:
+        with suppress(Exception):
+            undo()
+        raise
 
 
 @contextmanager

@@ -393,6 +393,7 @@ def a_run(folder: Path) -> RunFolder:
     run.log("hello")
     put(folder / "samples/step-0000002.png", PNG)
     put(folder / "tensorboard/events.out.tfevents.1.host.2.0", b"x")
+    put(folder / "trackers.json", "{}")
     scores().save(run.result_path("segment"))
     write_file(folder / "report.html", PAGE, Mark("report"))
     put(
