@@ -88,6 +88,16 @@ def mark_of(path: Path) -> Mark | None:
         return None
 
 
+def has_png_mark(path: Path) -> bool:
+    """Return whether a file is a PNG that may hold a mark: of one among millions no more than its beginning is read."""
+    try:
+        with path.open("rb", buffering=0) as stream:
+            start = stream.read(_HEADER + 13)
+    except OSError:
+        return False
+    return start.startswith(_PNG) and start[_HEADER + 4 :] == b"tEXtmuse\0"
+
+
 def mark_in(content: bytes) -> Mark | None:
     """Return the mark in the content of a file, if the rest is as it was written."""
     if content.lstrip()[:1] == b"{":

@@ -18,7 +18,7 @@ from typing import Any
 
 from muse_core.errors import ExitCode, MuseError
 from muse_core.files import HOLD, Strangers, anything, file_aside, free_name, refuse_unwritable, sync_folder
-from muse_core.marks import Mark, mark_of, with_mark
+from muse_core.marks import Mark, has_png_mark, mark_of, with_mark
 
 HASHED = 1 << 20
 """Bytes up to which a manifest holds a checksum; of larger files it holds the size."""
@@ -160,7 +160,7 @@ def free_file(path: Path) -> Path:
 
 def is_result(path: Path) -> bool:
     """Say whether muse made an image out of another one, which is therefore no input when a folder is named."""
-    mark = mark_of(path)
+    mark = mark_of(path) if has_png_mark(path) else None
     return mark is not None and mark.purpose in ("recon", "compare", "attention")
 
 

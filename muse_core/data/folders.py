@@ -15,13 +15,14 @@ from muse_core.data.sharding.classes import LOOK_LIKE_SPLITS, FolderClasses
 from muse_core.data.sharding.items import Item, Left, Part, listed_from, to_line
 from muse_core.data.sharding.members import part_bytes
 from muse_core.data.sharding.places import Place
-from muse_core.data.sharding.tree import Beside, tree
+from muse_core.data.sharding.tree import MADE, Beside, tree
 from muse_core.data.shards import fields_of
 from muse_core.data.source import reader_of
-from muse_core.data.vocabulary import Vocabulary, classes_of_names
+from muse_core.data.vocabulary import Vocabulary, classes_of_names, counted
 from muse_core.errors import MuseError
 from muse_core.file_names import is_clutter, is_picture
 from muse_core.home import expanded
+from muse_core.text_files import readable
 
 _STREAM = 0xF01DE2  # keeps these random numbers apart from any other use of the same seed
 _SPELLINGS = {"train": ("train", "training"), "val": ("val", "valid", "validation")}
@@ -54,6 +55,10 @@ class FolderSource:
                 self._lines.append(to_line(entry))
             else:
                 self.left.append(entry)
+        made = [left.name for left in self.left if left.reason == MADE]
+        if made:
+            said = f"{counted(len(made), 'image')} of {where} that muse made of others are left out (first: {made[0]})"
+            self.remarks = (*self.remarks, readable(said))
         self.images, self.sidecars = seen.items, bool(seen.captioned)
         try:
             self.classes = seen.folders("auto")

@@ -25,6 +25,7 @@ from muse_core.data.sharding.options import ShardOptions
 from muse_core.data.sharding.places import Place
 from muse_core.data.sharding.plan import ShardPlan, room, shards, shuffled, split_of
 from muse_core.data.sharding.tar import TarWriter
+from muse_core.data.sharding.tree import MADE
 from muse_core.data.sharding.unchanged import (
     Moved,
     Nowhere,
@@ -68,7 +69,8 @@ def list_source(task: Task, told: Callable[[int], None]) -> dict[str, Any]:
     while chunk := list(islice(listing.items, CHUNK)):
         for entry in chunk:
             seen.note(entry)
-            digest.update(identity_of_entry(entry))
+            if not isinstance(entry, Left) or entry.reason != MADE:  # results that come beside images change no shard
+                digest.update(identity_of_entry(entry))
         work.write(f"listing/{chunks:06d}.jsonl", "".join(map(to_line, chunk)))
         chunks += 1
         told(len(chunk))

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from muse_core.data.coverage import Coverage
 from muse_core.data.sharding.items import Item, Left, Part
 from muse_core.data.sharding.places import Entry, Place
 from muse_core.data.sharding.tables import Table
 from muse_core.file_names import MASK, is_clutter, is_picture, stem_of
+from muse_core.ownership import is_result
 from muse_core.text_files import composed, readable
 
 SIDECARS = ("txt", "json", "cls", MASK)
 NO_PICTURE_OF_MASK = "mask of no picture"
+MADE = "muse made it of another image"
 
 Files = dict[tuple[str, str], Entry]
 """Files of one folder by stem and suffix, as they are compared: stems composed, suffixes in lower case."""
@@ -83,12 +86,20 @@ def tree(place: Place, beside: Beside, folder: str = "", above: tuple[str, ...] 
         if entry.is_folder and not entry.name.startswith("."):
             yield from tree(place, beside, now.of(entry.name), (*above, here))
         elif not entry.is_folder and is_picture(entry.name):
+            if _is_made(place, now.of(entry.name)):
+                yield Left(now.of(entry.name), MADE)
+                continue
             yield _item(place, beside, now, entry)
         elif reason := _why_not(entry, now.sidecars, stems):
             yield Left(now.of(entry.name), reason)
     if beside.masks is not None:
         here_too = {entry.name for entry in entries if entry.is_folder}
         yield from _masks_left(beside.masks, now, of_masks, stems, here_too)
+
+
+def _is_made(place: Place, path: str) -> bool:
+    """Return whether muse made an image of another one; at an address, where looking costs a request, none is."""
+    return place.is_local and path.lower().endswith(".png") and is_result(Path(place.path(path)))
 
 
 def by_suffix(entries: Iterable[Entry], suffixes: tuple[str, ...]) -> Files:
