@@ -28,8 +28,9 @@ from muse_core.settings.layers import resolve
 from muse_core.settings.presets import preset
 from muse_core.settings.train import TrainSettings
 from muse_core.stages.plan import make_plan
-from muse_core.stages.setup import _batches
-from muse_core.stages.start import new_accelerator, train
+from muse_core.stages.setup import build_reader
+from muse_core.stages.start import train
+from muse_core.training.task import Compute
 from muse_core.viz.report import write_report
 from muse_core.viz.runview import read_run
 
@@ -164,7 +165,7 @@ def many_shards(folder: Path, count: int) -> Path:
 
 def first_batch(settings: TrainSettings) -> None:
     """Read what the first step would see."""
-    next(iter(_batches(settings, new_accelerator(settings), {})))
+    next(build_reader(settings, Compute(torch.device("cpu")))({}))
 
 
 def seconds(work: Callable[[], object]) -> float:

@@ -10,7 +10,7 @@ import argparse
 import math
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -31,9 +31,11 @@ from muse_core.machine import versions
 from muse_core.model.captions import CaptionCache
 from muse_core.model.images import imagenet_normalize
 from muse_core.model.routing import ROUTINGS
-from muse_core.stages.adversary import Adversary
-from muse_core.training.average import Average
-from muse_core.training.optimizers import build_optimizer, clip_streams, named
+from muse_core.stages.adversary import Adversary, Judged
+from muse_core.stages.stage import STREAM_OF, part_of
+from muse_core.training.learner import Learner, Opposition
+from muse_core.training.optimization import Optimization, parameter_groups
+from muse_core.training.task import Compute, Partition
 
 BATCH = {"tiny": 8, "mid": 1}
 OPEN = ROUTINGS["open"]
@@ -127,22 +129,29 @@ class Step:
         self.images = torch.rand(self.batch, 3, side, side, generator=draws).to(self.device)
         self.captions = [f"picture number {index}" for index in range(self.batch)]
         network = self.nets.network
-        self.weights = named(network.named_parameters())
-        self.optimizer = build_optimizer(
-            self.weights, lr=1e-5, encoder_lr_scale=0.5, weight_decay=1e-4, betas=(0.9, 0.999)
-        )
-        self.average = Average(self.weights, 0.999)
+        weights = {name: weight for name, weight in network.named_parameters() if weight.requires_grad}
+        streams = {name: STREAM_OF[part_of(name)] for name in weights}
+        accelerator = Accelerator(cpu=self.device.type == "cpu")
+        self.learner = self.learning(network, Partition(parameter_groups(weights, 1e-5, 1e-4), streams), accelerator)
         self.cache = CaptionCache(self.nets.text)
         self.adversary = Adversary(
-            self.nets.discriminator, lr=1e-5, betas=(0.9, 0.999), weight_decay=0.0, lecam=0.001, start=0, clip=1.0,
-            accelerator=Accelerator(cpu=self.device.type == "cpu"),
-        )  # fmt: skip
+            self.nets.discriminator, lr=1e-5, weight_decay=0.0, lecam=0.001, start=0, compute=Compute(self.device)
+        )
+        rival = self.learning(self.adversary.module, self.adversary.partition, accelerator, ())
+        self.opposition = Opposition(self.adversary, rival)
         with torch.no_grad():
             self.tokens = network.encoder(self.images)
             out = network.connector(self.tokens, OPEN)
             self.grid, self.latents = out.grid, out.latents
             self.picture = network.decode(out.latents, (side, side)).float()
         self.target = self.nets.teacher(self.images, self.grid)
+
+    @staticmethod
+    def learning(
+        module: nn.Module, partition: Partition, accelerator: Accelerator, decays: Sequence[float] = (0.999,)
+    ) -> Learner:
+        """Return a module with its optimizer and averages."""
+        return Learner(module, Optimization(module, partition, betas=(0.9, 0.999), clip=1.0), accelerator, decays)
 
     def lowered(self) -> AbstractContextManager[object]:
         """Compute in half precision, where that was asked for."""
@@ -186,19 +195,20 @@ class Step:
         """The term of the generator, both ways, and the discriminator's own turn."""
         picture = self.picture.detach().requires_grad_()
         with self.lowered():
-            self.adversary.term(picture).backward()
-            self.adversary.turn(self.images, self.picture)
+            with self.opposition.resting():
+                self.adversary.term(picture).backward()
+            self.opposition.step([Judged(self.images, self.picture.detach(), 1.0)])
 
     def update(self) -> None:
         """Clip, step, average; gradients are left as they are."""
-        clip_streams(self.weights, 1.0)
-        self.optimizer.step()
-        self.average.update()
+        self.learner.optimization.clip_gradients()
+        self.learner.optimization.optimizer.step()
+        self.learner.averages[0].update()
 
     def whole(self) -> None:
         """One step as training takes it."""
         network, side = self.nets.network, self.nets.side
-        with self.lowered():
+        with self.opposition.resting(), self.lowered():
             out = network.connector(network.encoder(self.images), OPEN)
             picture = network.decode(out.latents, (side, side)).float()
             embedded = network.connector.embed(out.anchors[-1])
@@ -212,9 +222,9 @@ class Step:
         terms.append(0.1 * contrastive_loss(embedded, text, network.connector.logit_scale).loss)
         torch.stack(terms).sum().backward()
         self.update()
-        self.optimizer.zero_grad(set_to_none=True)
+        self.learner.optimization.optimizer.zero_grad(set_to_none=True)
         with self.lowered():
-            self.adversary.turn(self.images, picture)
+            self.opposition.step([Judged(self.images, picture.detach(), 1.0)])
 
     def parts(self) -> dict[str, Call]:
         """What the step is made of; the optimizer last, when there are gradients."""
@@ -232,7 +242,7 @@ class Step:
 def part_rows(step: Step, watch: Stopwatch, peak: Flops) -> list[str]:
     """Time and count each part and the whole; the peak's time is that which the operations would take at best."""
     measured = {name: (watch(call), count(call)) for name, call in step.parts().items()}
-    step.optimizer.zero_grad(set_to_none=True)
+    step.learner.optimization.optimizer.zero_grad(set_to_none=True)
     whole, flops = watch(step.whole), count(step.whole)
     rows = ["| part | share of the step | GFLOP an image | fraction of the peak |", "|---|---:|---:|---:|"]
     for name, (seconds, counted) in {**measured, "whole step": (whole, flops)}.items():

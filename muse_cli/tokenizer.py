@@ -47,11 +47,11 @@ def load(where: str, device: str, *needs: str) -> Any:
     Raises:
         MuseError: it cannot be loaded, or lacks one of them.
     """
-    from muse_core.api import load_tokenizer
-    from muse_core.errors import MuseError
-    from muse_core.model.abilities import ABILITIES, abilities
-
     with out.doing(f"loading {where}"):
+        from muse_core.api import load_tokenizer
+        from muse_core.errors import MuseError
+        from muse_core.model.abilities import ABILITIES, abilities
+
         tokenizer: Any = load_tokenizer(where, device=device)
     for name in needs:
         if not isinstance(tokenizer, ABILITIES[name]):

@@ -11,7 +11,9 @@ from muse_core.runs import RunFolder
 from muse_core.settings.layers import resolve
 from muse_core.settings.presets import STAGES, preset
 from muse_core.settings.train import TrainSettings
-from muse_core.training.run import Run
+from muse_core.training import loop
+from muse_core.training.checkpointing import save
+from muse_core.training.trainer import Trainer
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 EVEN = {"psnr": 20.0, "ssim": 0.5, "fd": 30.0, "zeroshot": 0.5, "linear": 0.5, "miou": 0.1, "kl": 0.02, "auc": 0.9}
@@ -148,14 +150,12 @@ def test_a_run_that_was_stopped_goes_on_and_what_is_finished_is_left_alone(
     ablation.prepare(place)
     (one,) = [each for each in factors.CONFIGURATIONS if each.name == "raw-anchor"]
 
-    save = Run.save
-
-    def save_and_stop(run: Run, done: int) -> None:
-        save(run, done)
+    def save_and_stop(trainer: Trainer, done: int) -> None:
+        save(trainer, done)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(Run, "save", save_and_stop)
+        patched.setattr(loop, "save", save_and_stop)
         with pytest.raises(KeyboardInterrupt):
             ablation.run_missing(place, 1, [one])
     stage = RunFolder.open(place.run("raw-anchor", 0) / "stage1")

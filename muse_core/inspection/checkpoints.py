@@ -12,8 +12,9 @@ from safetensors import SafetensorError, safe_open
 from muse_core.errors import MuseError
 from muse_core.inspection.findings import Findings, Inspection
 from muse_core.model.build import plan_network
-from muse_core.model.checkpoint import CheckpointState, describe, is_changed, read_state
+from muse_core.model.checkpoint import CheckpointState, describe, read_state
 from muse_core.model.weights.parts import tiny_hashes
+from muse_core.tensor_files import is_changed
 
 FILES = ("model.safetensors", "average.safetensors", "training.safetensors")
 
@@ -27,7 +28,7 @@ def inspect_checkpoint(folder: Path) -> Inspection:
     state = read_state(folder)
     problems, notes = Findings(), Findings()
     files = {name: _look(folder / name, problems) for name in FILES if (folder / name).is_file()}
-    changed = {name for name in files if is_changed(folder / name, state)}
+    changed = {name for name in files if is_changed(folder / name, state.digests)}
     for name in files:
         if name in changed:
             problems.note("file is not as it was written: its checksum differs", name)

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from muse_core.losses.processes import mean_over_processes
+from muse_core.distributed import mean_over_ranks
 from muse_core.model.numbers import full
 
 
@@ -46,7 +46,7 @@ class LeCam(nn.Module):
         share: how much this process's mean counts in the mean of the processes, where they judge unequal numbers.
         """
         here = share * torch.stack((full(real).mean(), full(fake).mean()))
-        real_mean, fake_mean = mean_over_processes(here)
+        real_mean, fake_mean = mean_over_ranks(here)
         penalty = F.relu(real_mean - self.ema_fake).square() + F.relu(self.ema_real - fake_mean).square()
         if self.training:
             self.ema_real.lerp_(real_mean.detach(), 1 - self.decay)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from muse_core.losses.processes import gather_rows
+from muse_core.distributed import gather_rows
 from muse_core.model.numbers import full
 
 

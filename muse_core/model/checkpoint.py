@@ -5,18 +5,13 @@ average.safetensors   the average of what trains now
 state.json            size, numbers of the connector, stage, frozen parts
 """
 
-import hashlib
 import json
-import os
-import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from muse_core.errors import MuseError
@@ -28,6 +23,12 @@ from muse_core.model.weights import published
 from muse_core.model.weights.filling import digest_of, fill as fill, refuse_misfit
 from muse_core.model.weights.parts import tiny_hashes
 from muse_core.rules import problems
+from muse_core.tensor_files import (
+    digests_in,
+    read_tensors as read_tensors,
+    read_unchanged,
+    write_tensors as write_tensors,
+)
 
 SCHEMA = 1
 
@@ -61,10 +62,6 @@ _STATE = TypeAdapter(CheckpointState)
 _MOST = {"width": 65_536, "heads": 1024, "blocks": 1024, "latent_channels": 65_536, "resolution": 65_536}
 
 
-class DamagedCheckpointError(MuseError):
-    """A file of a checkpoint that is missing, cut short, or not as it was written."""
-
-
 def stored_weights(network: MuseNetwork, encoder_trained: bool) -> dict[str, Tensor]:
     """Return the weights that a checkpoint holds: all but an encoder that never trained."""
     return {
@@ -82,11 +79,13 @@ def save_network(
     if average is not None:
         tensors = {name: weight.detach().cpu().contiguous() for name, weight in average.items()}
         write_tensors(tensors, folder / "average.safetensors")
+    write_json(folder / "state.json", {**document_of(network, state), "digests": digests_in(folder)})
+
+
+def document_of(network: MuseNetwork, state: CheckpointState) -> dict[str, Any]:
+    """Return what state.json says of a network, with the sizes of parts that are not those of the tiny pack."""
     document = state.to_json()
-    if network.architecture is not None:
-        document["architecture"] = network.architecture.to_json()
-    document["digests"] = {file.name: digest_of_file(file) for file in sorted(folder.glob("*.safetensors"))}
-    write_json(folder / "state.json", document)
+    return document if network.architecture is None else {**document, "architecture": network.architecture.to_json()}
 
 
 def read_state(folder: Path) -> CheckpointState:
@@ -127,9 +126,9 @@ def load_network(folder: Path, *, average: bool = True) -> tuple[MuseNetwork, Ch
     """
     state = read_state(folder)
     _refuse_changed_parts(folder, state)
-    weights = read_unchanged(folder / "model.safetensors", state)
+    weights = read_unchanged(folder / "model.safetensors", state.digests)
     if average and (folder / "average.safetensors").is_file():
-        weights |= read_unchanged(folder / "average.safetensors", state)
+        weights |= read_unchanged(folder / "average.safetensors", state.digests)
     absent = () if state.encoder_trained else ("encoder.",)
     if state.size == "tiny":
         # Numbers that do not belong to these weights are refused before anything of their size is made.
@@ -168,59 +167,6 @@ def _refuse_changed_parts(folder: Path, state: CheckpointState) -> None:
             f"{folder} was trained with another {', '.join(changed)} of the tiny pack than this version ships",
             hint="train again with this version, or use the version that wrote it",
         )
-
-
-def write_tensors(tensors: Mapping[str, Tensor], file: Path) -> None:
-    """Write a safetensors file.
-
-    Raises:
-        OSError: the disk refuses.
-    """
-    try:
-        save_file(dict(tensors), file)
-    except SafetensorError as error:
-        number = re.search(r"os error (\d+)", str(error))  # which is all that it says
-        if number is None:
-            raise
-        raise OSError(int(number[1]), os.strerror(int(number[1])), str(file)) from None
-
-
-def read_tensors(file: Path) -> dict[str, Tensor]:
-    """Read a safetensors file.
-
-    Raises:
-        MuseError: it is missing or cut short.
-    """
-    try:
-        return load_file(file)
-    except FileNotFoundError:
-        raise DamagedCheckpointError(f"{file} is missing", hint="muse ls runs") from None
-    except (SafetensorError, OSError) as error:
-        raise DamagedCheckpointError(f"{file} cannot be read: {error}", hint=f"muse inspect {file.parent}") from None
-
-
-def read_unchanged(file: Path, state: CheckpointState) -> dict[str, Tensor]:
-    """Read a file of a checkpoint, if it is the one that was written.
-
-    Raises:
-        MuseError: it is missing, or any bit of it is another.
-    """
-    tensors = read_tensors(file)
-    if is_changed(file, state):
-        what = f"{file} is not as it was written: its checksum differs"
-        raise DamagedCheckpointError(what, hint=f"muse inspect {file.parent}")
-    return tensors
-
-
-def is_changed(file: Path, state: CheckpointState) -> bool:
-    """Say whether a file of a checkpoint is another than was written; without a checksum nobody knows."""
-    return file.name in state.digests and state.digests[file.name] != digest_of_file(file)
-
-
-def digest_of_file(file: Path) -> str:
-    """Return the sha256 of a file."""
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def is_checkpoint(folder: Path) -> bool:

@@ -81,7 +81,7 @@ class Cost:
     def memory(self) -> dict[str, int]:
         """Bytes of tensors on one device at the fullest moment of a step, by what they are for."""
         trained = self.weight_bytes * sum(part.trained for part in self.parts)
-        averaged = sum(part.trained for part in self.parts if part.name != "discriminator")
+        averaged = sum(part.trained for part in self.parts if part.name != OPPONENT)
         copies = sum(part.copies for part in self.parts)
         kept = sum(part.kept * self._images_of(part) for part in self.parts)
         again = max((part.again * self._images_of(part) for part in self.parts), default=0)
@@ -94,7 +94,7 @@ class Cost:
             "gradients": held,
             "optimizer": ADAM_MOMENTS * trained,
             "average": self.weight_bytes * averaged,
-            "activations": kept + again,
+            "activations": max(kept + again, self._judged()),
         }
 
     def allocated(self) -> int:
@@ -121,11 +121,17 @@ class Cost:
             fewest, most = (middle, most) if fits else (fewest, middle)
         return fewest
 
+    def _judged(self) -> int:
+        """Bytes that the discriminator's own step keeps: of real and painted images of all parts of a batch at once."""
+        opponents = [part for part in self.parts if part.name == OPPONENT]
+        return sum(2 * self.accumulation * part.kept * self._images_of(part) for part in opponents)
+
     def _images_of(self, part: PartCost) -> int:
         few = part.name in DECODED and self.most_decoded is not None
         return min(self.images, self.most_decoded or 0) if few else self.images
 
 
+OPPONENT = "discriminator"
 DECODED = ("decoder", "lpips", "convnext_s", "tiny-features", "discriminator")
 
 
@@ -197,7 +203,7 @@ def opponent_part(discriminator: Callable[[], PatchDiscriminator], side: int, *,
         image = torch.empty(1, 3, side, side, requires_grad=True)
     counted = count(lambda: model(image), model, low=low)
     own = _size(model)
-    return PartCost("discriminator", own, own, counted.flop, OPPOSED, counted.kept, counted.copies)
+    return PartCost(OPPONENT, own, own, counted.flop, OPPOSED, counted.kept, counted.copies)
 
 
 def _frozen(name: str, model: nn.Module, image: Tensor) -> PartCost:

@@ -1,44 +1,40 @@
-"""From settings to a `Run`: the one place that turns numbers into networks, readers and optimizers.
+"""From settings to the tokenizer's task: the one place that turns numbers into networks, readers and losses.
 
 Settings stop here; what is built takes values.
 """
 
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from pathlib import Path
 
 import torch
-from accelerate import Accelerator
-from torch import nn
-from torch.optim import Optimizer
 
 from muse_core.data.loader import Batches, eval_batches
+from muse_core.data.sample import Batch
 from muse_core.data.source import open_source
 from muse_core.data.transforms import train_transform
 from muse_core.errors import MuseError
 from muse_core.image_files import noted
 from muse_core.model.build import ConnectorSpec, build_network
-from muse_core.model.checkpoint import CheckpointState, describe, load_network, read_state
+from muse_core.model.checkpoint import CheckpointState, describe, load_network
 from muse_core.model.discriminator import PatchDiscriminator
 from muse_core.model.network import MuseNetwork
 from muse_core.model.numbers import WHOLE, Lowered
 from muse_core.model.opening import open_network
 from muse_core.model.routing import ROUTINGS
 from muse_core.progress import Progress, warn_once
-from muse_core.run_checkpoints import point_to_best
-from muse_core.runs import RunFolder
 from muse_core.settings.train import TrainSettings
 from muse_core.stages.acceleration import compile_parts, recompute
 from muse_core.stages.adversary import Adversary
 from muse_core.stages.judging import active_losses, build_judges, frozen_parts, refuse_other_judges
 from muse_core.stages.objective import Decoding, Judges, Objective, Trainee
-from muse_core.stages.stage import STAGES, Division, Objectives, divide, freeze
+from muse_core.stages.stage import STAGES, STREAM_OF, Division, Objectives, divide, freeze, part_of
+from muse_core.stages.task import Read, TokenizerTask
 from muse_core.stages.validation import Validation, without_masks
-from muse_core.training.average import Average
-from muse_core.training.held_out import HeldOut
 from muse_core.training.lanes import images_at_once, lane_plan
-from muse_core.training.optimizers import build_optimizer, named
-from muse_core.training.run import Identity, Pace, Run, cursor_of, seed_everything
-from muse_core.training.watch import Watch
+from muse_core.training.optimization import parameter_groups
+from muse_core.training.schedule import Intervals, Schedule
+from muse_core.training.task import Compute, Partition
+from muse_core.training.trainer import TrainerSettings
 
 TINY_DISCRIMINATOR = {"width": 24, "multipliers": (1, 2), "groups": 8, "grid": 8}
 
@@ -127,47 +123,51 @@ def lowered_of(settings: TrainSettings, mixed_precision: str) -> Lowered:
     return Lowered(torch.bfloat16) if low == "bf16" else WHOLE
 
 
-def _adversary(settings: TrainSettings, accelerator: Accelerator, dtype: torch.dtype) -> Adversary | None:
+def _adversary(settings: TrainSettings, compute: Compute) -> Adversary | None:
     if settings.losses.adversarial == 0:
         return None
     optim = settings.optim
     return Adversary(
-        new_discriminator(settings.run.size).to(dtype),
+        new_discriminator(settings.run.size),
         lr=optim.discriminator_lr,
-        betas=(optim.beta1, optim.beta2),
         weight_decay=optim.weight_decay,
         lecam=settings.losses.lecam,
         start=settings.losses.adversarial_start,
-        clip=optim.clip,
-        accelerator=accelerator,
+        compute=compute,
     )
 
 
-def _batches(settings: TrainSettings, accelerator: Accelerator, cursor: Mapping[int, int]) -> Batches:
+def build_reader(settings: TrainSettings, compute: Compute) -> Read:
+    """Open the training data; what is returned reads one process's part of them from where each lane had come."""
     data, size = settings.data, settings.model.resolution
     source = open_source(str(data.train), size=size)
-    return Batches(
-        source,
-        batch_size=images_at_once(settings),
-        transform=train_transform(size, flip=data.flip),
-        lanes=lane_plan(settings, source, accelerator.num_processes).lanes,
-        seed=settings.run.seed,
-        rank=accelerator.process_index,
-        world=accelerator.num_processes,
-        workers=data.workers,
-        cursor=dict(cursor),
-        limit_errors=data.limit_errors,
-    )
+    lanes = lane_plan(settings, source, compute.world).lanes
+
+    def read(cursor: Mapping[int, int]) -> Generator[Batch]:
+        batches = Batches(
+            source,
+            batch_size=images_at_once(settings),
+            transform=train_transform(size, flip=data.flip),
+            lanes=lanes,
+            seed=settings.run.seed,
+            rank=compute.rank,
+            world=compute.world,
+            workers=data.workers,
+            cursor=dict(cursor),
+            limit_errors=data.limit_errors,
+        )
+        return iter(batches)
+
+    return read
 
 
-def _validation(
-    settings: TrainSettings, device: torch.device, dtype: torch.dtype, progress: Progress
-) -> Validation | None:
-    if settings.data.val is None:
+def _validation(settings: TrainSettings, compute: Compute, progress: Progress) -> Validation | None:
+    """Read the held-out images, once; only the first process measures."""
+    if settings.data.val is None or compute.rank:
         return None
     source = open_source(settings.data.val, split="val", size=settings.model.resolution)
     read = eval_batches(source, batch_size=32, size=settings.model.resolution, limit=settings.data.val_images)
-    batches = [without_masks(batch.to(device, dtype)) for batch in read]
+    batches = [without_masks(batch.to(compute.device, compute.dtype)) for batch in read]
     for note in noted(batches[-1].notes):
         warn_once(progress, f"{source.name}: {note}")
     return Validation(batches)
@@ -209,105 +209,93 @@ def _refuse_foreign(checkpoint: Path, state: CheckpointState, settings: TrainSet
         )
 
 
-def build_run(
-    settings: TrainSettings, folder: RunFolder, progress: Progress, accelerator: Accelerator, init: Path | None
-) -> Run:
-    """Build everything of a stage; continues when the folder has a checkpoint."""
-    seed_everything(settings.run.seed, accelerator.process_index)
-    resumed = folder.last_checkpoint()
-    if resumed:
-        (network, state), cursor = load_network(resumed, average=False), cursor_of(read_state(resumed))
-        _refuse_foreign(resumed, state, settings)
-        encoder_trained = state.encoder_trained
-    else:
-        network, started = _start(settings, init)
-        cursor, encoder_trained = {}, bool(started and started.encoder_trained)
-    division = division_of(network, settings)
-    freeze(network, division)
-    dtype = torch.float64 if settings.training.precision == "fp64" else torch.float32
-    _place(network, accelerator.device, dtype, settings)
-    train_encoder = "encoder" in STAGES[settings.run.stage].trained
-    lowered = lowered_of(settings, accelerator.mixed_precision)
+def build_task(
+    settings: TrainSettings, init: Path | None, progress: Progress, compute: Compute, checkpoint: Path | None
+) -> TokenizerTask:
+    """Build a stage: its network, what the losses compare with, its discriminator and its data.
+
+    checkpoint: of the same run, to go on from; else `init`, or a new connector on published parts.
+    """
+    stage = STAGES[settings.run.stage]
+    network, before = _weights(settings, init, checkpoint)
+    freeze(network, division_of(network, settings))
+    _place(network, compute, settings)
+    learns = "encoder" in stage.trained
+    lowered = lowered_of(settings, compute.mixed_precision)
     trainee = Trainee(
         network,
-        train_encoder=train_encoder,
+        train_encoder=learns,
         routing=ROUTINGS[settings.training.routing],
         gradient_scale=settings.optim.gradient_scale,
         lowered=lowered,
     )
-    judges = build_judges(
-        settings.run.size, settings.losses, network.connector.caption_width, accelerator.device, dtype
-    )
-    encoder_trained = encoder_trained or train_encoder
-    frozen = frozen_parts(settings.run.size, network, judges, encoder_trained=encoder_trained)
-    if resumed:
-        refuse_other_judges(resumed, state, frozen)
-    weights = named(trainee.named_parameters())
-    watch = Watch(str(folder.path), accelerator.device, at_once=accelerator.device.type == "cpu")
-    run = Run(
-        identity=_identity(settings, encoder_trained, frozen),
-        pace=_pace(settings),
+    size = settings.run.size
+    judges = build_judges(size, settings.losses, network.connector.caption_width, compute.device, compute.dtype)
+    encoder_trained = learns or bool(before and before.encoder_trained)
+    frozen = frozen_parts(size, network, judges, encoder_trained=encoder_trained)
+    if checkpoint and before:
+        refuse_other_judges(checkpoint, before, frozen)
+    task = TokenizerTask(
+        title=f"stage {stage.number}",
         network=network,
-        trainee=accelerator.prepare(trainee),
-        objective=build_objective(settings, judges, accelerator.process_index, accelerator.num_processes, lowered),
-        weights=weights,
-        optimizer=_optimizer(settings, weights, watch),
-        average=Average(weights, settings.optim.average_decay),
-        adversary=_adversary(settings, accelerator, dtype),
-        batches=iter(_batches(settings, accelerator, cursor)),
-        validation=_validation(settings, accelerator.device, dtype, progress) if accelerator.is_main_process else None,
-        folder=folder,
-        accelerator=accelerator,
-        progress=progress,
-        watch=watch,
-        held_out=HeldOut.recorded(STAGES[settings.run.stage].decides, folder.metrics()),
-        dtype=dtype,
-        cursor=dict(cursor),
+        module=trainee,
+        partition=_partition(trainee, division_of(network, settings), settings),
+        objective=build_objective(settings, judges, compute.rank, compute.world, lowered),
+        opponent=_adversary(settings, compute),
+        read=build_reader(settings, compute),
+        validation=_validation(settings, compute, progress),
+        state=CheckpointState(size, stage.number, 0, spec_of(settings), encoder_trained, frozen),
+        decides=stage.decides,
     )
-    if resumed:
-        run.restore(resumed)
-        if accelerator.is_main_process:  # a process that was killed while it saved may not have come to this
-            point_to_best(folder.path, run.held_out.best)
     if settings.training.compile:
         compile_parts(network, judges)
-    return run
+    return task
 
 
-def _place(network: MuseNetwork, device: torch.device, dtype: torch.dtype, settings: TrainSettings) -> None:
+def _weights(
+    settings: TrainSettings, init: Path | None, checkpoint: Path | None
+) -> tuple[MuseNetwork, CheckpointState | None]:
+    """Return the network with the weights it goes on from, and what the checkpoint of these says."""
+    if checkpoint is None:
+        return _start(settings, init)
+    network, state = load_network(checkpoint, average=False)
+    _refuse_foreign(checkpoint, state, settings)
+    return network, state
+
+
+def _place(network: MuseNetwork, compute: Compute, settings: TrainSettings) -> None:
     """Put a network where and as it is to compute."""
-    network.to(device, dtype)
+    network.to(compute.device, compute.dtype)
     network.decoder.to(memory_format=torch.channels_last)  # convolutions want it, and so do norms over channels
     if settings.training.checkpointing:
         recompute(network)
 
 
-def _optimizer(settings: TrainSettings, weights: Mapping[str, nn.Parameter], watch: Watch) -> Optimizer:
+def _partition(trainee: Trainee, division: Division, settings: TrainSettings) -> Partition:
+    """Group the weights that train: an encoder among them learns more slowly; streams are clipped on their own."""
     optim = settings.optim
-    return build_optimizer(
-        weights,
-        lr=optim.lr,
-        encoder_lr_scale=optim.encoder_lr_scale,
-        weight_decay=optim.weight_decay,
-        betas=(optim.beta1, optim.beta2),
-        spoilt=None if watch.at_once else watch.spoilt,
-    )
+    weights = {name: weight for name, weight in trainee.named_parameters() if weight.requires_grad}
+    encoder = {name: weight for name, weight in weights.items() if name.startswith("encoder.")}
+    others = {name: weight for name, weight in weights.items() if name not in encoder}
+    groups = parameter_groups(others, optim.lr, optim.weight_decay)
+    groups += parameter_groups(encoder, optim.lr * optim.encoder_lr_scale, optim.weight_decay)
+    return Partition(groups, {name: STREAM_OF[part_of(name)] for name in weights}, division.frozen)
 
 
-def _identity(settings: TrainSettings, encoder_trained: bool, frozen: Mapping[str, str]) -> Identity:
-    return Identity(settings.run.size, settings.run.stage, spec_of(settings), encoder_trained, frozen)
-
-
-def _pace(settings: TrainSettings) -> Pace:
+def trainer_settings(settings: TrainSettings) -> TrainerSettings:
+    """Return the numbers that the engine needs."""
     training, optim = settings.training, settings.optim
-    return Pace(
-        steps=training.steps,
-        warmup_steps=warmup_of(settings),
-        end_factor=min(1.0, optim.end_lr / optim.lr),
+    return TrainerSettings(
+        schedule=Schedule(training.steps, warmup_of(settings), min(1.0, optim.end_lr / optim.lr)),
+        intervals=Intervals(training.log_every, training.eval_every, training.sample_every, training.save_every),
         accumulation=training.accumulation,
         clip=optim.clip,
-        log_every=training.log_every,
-        eval_every=training.eval_every,
-        sample_every=training.sample_every,
-        save_every=training.save_every,
+        betas=(optim.beta1, optim.beta2),
+        ema_decays=(optim.average_decay,),
         keep=training.keep,
+        seed=settings.run.seed,
+        precision=training.precision,
+        cpu=training.devices == "cpu",
+        threads=training.threads,
+        track=training.track,
     )

@@ -40,9 +40,13 @@ class Stage:
 
 _PIXELS = frozenset({"adapter", "topology", "texture", "decoder"})
 _ALL = frozenset(PARTS)
-_PSNR = Score("psnr", higher=True)
+UNITS = {"psnr": "dB", "topology": "nats"}
+"""Of what is measured on held-out images."""
+
+_KL = Score("topology", higher=False, units=UNITS)
+_PSNR = Score("psnr", higher=True, units=UNITS)
 STAGES: Mapping[int, Stage] = {
-    1: Stage(1, "topology", _PIXELS, named=frozenset({"topology"}), decides=Score("topology", higher=False)),
+    1: Stage(1, "topology", _PIXELS, named=frozenset({"topology"}), decides=_KL),
     2: Stage(2, "semantics", _PIXELS | {"semantic"}, named=frozenset({"topology", "semantic"}), decides=_PSNR),
     3: Stage(3, "synergy", _ALL, named=_ALL, decides=_PSNR),
 }

@@ -1,34 +1,28 @@
 """Begin, resume and finish runs."""
 
-import time
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-from accelerate import Accelerator
-from accelerate.state import AcceleratorState
-from accelerate.utils import DistributedDataParallelKwargs
-
-from muse_core.data.loader import is_death_of_reader
 from muse_core.devices import Devices, devices_here
-from muse_core.errors import ExitCode, MuseError, explained, lack_of_memory
 from muse_core.files import naming, refuse_unwritable, undo_aside
-from muse_core.model.checkpoint import DamagedCheckpointError
+from muse_core.model.identity import identity_of_weights
 from muse_core.progress import Logged, Progress, Silent, time_text
-from muse_core.run_checkpoints import BEST, FOLDER, pointed_at, way_around_damage
 from muse_core.run_search import note_place
 from muse_core.runs import FollowerFolder, RunFolder, new_path, refuse_in_the_way
 from muse_core.settings.train import TrainSettings
 from muse_core.stages.plan import Plan, make_plan
-from muse_core.stages.setup import build_run
+from muse_core.stages.setup import build_task, trainer_settings
+from muse_core.stages.stage import UNITS
+from muse_core.stages.task import TokenizerTask
 from muse_core.stages.way_on import next_commands, refuse_finished, settings_of
 from muse_core.training.held_out import PREFIX, scores_text
-from muse_core.training.identity import FILE as IDENTITY, go_on, identify, refuse_absent, with_absolute_paths
-from muse_core.training.loop import train as train_loop
-from muse_core.training.trackers import Trackers, ended_on_error
+from muse_core.training.identity import FILE as IDENTITY, Weights, go_on, identify, refuse_absent, with_absolute_paths
+from muse_core.training.session import Shown, run
+from muse_core.training.task import Compute
 
 
 @dataclass(frozen=True)
@@ -52,7 +46,7 @@ class RunSummary:
         """Say what was done, how good it is, and what to type next."""
         took = f"{self.steps - done_before} steps in {time_text(self.seconds)}"
         finite = {name.removeprefix(PREFIX): value for name, value in self.validation.items() if value is not None}
-        scores = scores_text(finite)
+        scores = scores_text(finite, UNITS)
         return [
             f"finished stage {self.stage}, size {self.size}: {took}",
             *([f"held out {scores} at step {self.steps}"] if scores else []),
@@ -95,7 +89,7 @@ def created(settings: TrainSettings, origins: Mapping[str, str], plan: Plan) -> 
             path,
             record(settings, plan),
             origins,
-            {IDENTITY: identify(settings, plan.init).to_json()},
+            {IDENTITY: identify(settings, weights_of(plan.init)).to_json()},
             overwrite=run.overwrite,
             stage=run.stage,
             size=run.size,
@@ -105,6 +99,11 @@ def created(settings: TrainSettings, origins: Mapping[str, str], plan: Plan) -> 
         for line in plan.lines:
             folder.log(line)
         yield folder
+
+
+def weights_of(init: Path | None) -> Weights | None:
+    """Return what tells the identity of the checkpoint that a run starts from."""
+    return None if init is None else partial(identity_of_weights, init)
 
 
 def new_folder(stage: int | str, size: str) -> Path:
@@ -143,7 +142,7 @@ def resume(folder: RunFolder, progress: Progress | None = None) -> RunSummary:
         refuse_absent(folder, settings)
         plan = plan_to_resume(folder, settings)
         plan.refuse_if_incomplete()
-        same = go_on(folder, settings, plan.init)
+        same = go_on(folder, settings, weights_of(plan.init))
         if same.warning:
             progress.warn(same.warning)
         begun = same.sentence(folder.path, last.name if last else "the first step")
@@ -183,79 +182,24 @@ def logged(folder: RunFolder, progress: Progress) -> Logged:
 
 def _train(settings: TrainSettings, folder: RunFolder, progress: Progress, plan: Plan, begun: str = "") -> RunSummary:
     """Train in a run folder. begun: what is said once everything is loaded, and therefore true."""
-    started, progress = time.monotonic(), logged(folder, progress)
-    try:
-        if settings.training.threads:
-            torch.set_num_threads(settings.training.threads)
-        run = build_run(settings, folder, progress, new_accelerator(settings), plan.init)
-        if begun:
-            progress.say(begun)
-        run.trackers = Trackers.begin(
-            settings.training.track, folder.path, settings.model_dump(mode="json"), run.accelerator, progress
-        )
-        run.trackers.text("plan", "\n".join(plan.lines))
-        # Closing batches ends the reader processes, which an error's traceback would keep.
-        with ended_on_error(run.trackers), closing(run.batches):
-            done = train_loop(run)
-    except KeyboardInterrupt as error:
-        error.run = folder.path  # type: ignore[attr-defined]
-        with suppress(OSError):
-            folder.interrupt(error)
-        raise
-    except Exception as error:
-        told = _with_way_on(error, folder.path)
-        with suppress(OSError):  # a disk that is full takes no record either; the command ends with the first error
-            folder.fail(told)
-        if told is error:
-            raise
-        raise told from error
-    measured = [record for record in folder.metrics() if any(key.startswith(PREFIX) for key in record)]
-    validation = {key: value for key, value in (measured[-1] if measured else {}).items() if key.startswith(PREFIX)}
-    folder.finish(done, **validation)
-    run.trackers.finish({name.removeprefix(PREFIX): score for name, score in validation.items()})
-    seconds, best = time.monotonic() - started, pointed_at(folder.path, BEST)
+    progress = logged(folder, progress)
+
+    def build(compute: Compute, checkpoint: Path | None) -> TokenizerTask:
+        return build_task(settings, plan.init, progress, compute, checkpoint)
+
+    shown = Shown(settings.model_dump(mode="json"), "\n".join(plan.lines), begun)
+    finished = run(build, trainer_settings(settings), folder, progress, shown)
     summary = RunSummary(
         folder.path,
         settings.run.stage,
         settings.run.size,
-        done,
-        validation,
-        seconds,
-        str(best) if best else None,
+        finished.steps,
+        finished.validation,
+        finished.seconds,
+        str(finished.best) if finished.best else None,
         tuple(next_commands(settings, folder.path)),
     )
     if progress.notes:
-        for line in summary.lines(run.first_step):
+        for line in summary.lines(finished.first_step):
             progress.say(line)
     return summary
-
-
-def _with_way_on(error: Exception, folder: Path) -> Exception:
-    """What a run that saves its state can go on from after the cause is gone, said with how to go on."""
-    way_on = f"muse train --resume {folder}"
-    if is_death_of_reader(error):
-        what = "a process that reads the data was killed, perhaps for lack of memory"
-        return MuseError(what, f"{way_on}, with fewer --set data.workers=N", ExitCode.STOPPED)
-    if isinstance(error, DamagedCheckpointError) and str(folder / FOLDER) in error.what:
-        return MuseError(error.what, hint=way_around_damage(folder) or error.hint)
-    known = explained(error) if isinstance(error, OSError) and not lack_of_memory(error) else None
-    return MuseError(known.what, hint=f"{way_on} when that is mended", exit_code=known.exit_code) if known else error
-
-
-def new_accelerator(settings: TrainSettings) -> Accelerator:
-    """Return what computes, in the precision asked for.
-
-    accelerate's fp16 is none of them: it scales the loss up, and nothing here scales the gradients down again before
-    they are clipped.
-    """
-    precision = settings.training.precision
-    if precision == "auto":
-        precision = "bf16" if torch.cuda.is_available() else "fp32"
-    # accelerate remembers the first precision of a Python session and refuses any other.
-    AcceleratorState._reset_state()
-    parallel = DistributedDataParallelKwargs(gradient_as_bucket_view=True)  # else they lie in memory twice
-    return Accelerator(
-        mixed_precision=precision if precision == "bf16" else "no",
-        cpu=settings.training.devices == "cpu",
-        kwargs_handlers=[parallel],
-    )

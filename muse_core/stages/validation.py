@@ -6,14 +6,12 @@ Letters: B images, N tokens, h x w cells.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from io import BytesIO
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from muse_core.data.sample import Batch
 from muse_core.evaluation.pixels import psnr, to_bytes
-from muse_core.files import write_atomically
 from muse_core.losses.topology import topology_loss
 from muse_core.model.network import MuseNetwork
 from muse_core.stages.objective import Objective
@@ -46,8 +44,8 @@ class Validation:
         return scores | ({"topology": divergence} if objective.judges.teacher else {})
 
     @torch.no_grad()
-    def draw(self, network: MuseNetwork, objective: Objective, path: Path) -> None:
-        """Write a strip: input, reconstruction, where the patch in the middle looks, and the teacher's view.
+    def draw(self, network: MuseNetwork, objective: Objective) -> bytes:
+        """Return a strip as a PNG: input, reconstruction, where the patch in the middle looks, and the teacher's view.
 
         Maps are multiples of uniform on one scale, whose end stands above them.
         """
@@ -68,7 +66,7 @@ class Validation:
         middle = ((out.grid[1] // 2 + 0.5) / out.grid[1], (out.grid[0] // 2 + 0.5) / out.grid[0])
         strip = sample_strip(rows, sample_labels(end), side=128, across=2, end=end, queries=[middle] * len(rows))
         strip.save(picture_file, "PNG", optimize=True)
-        write_atomically(path, picture_file.getvalue())
+        return picture_file.getvalue()
 
 
 def _last(network: MuseNetwork) -> int:

@@ -1,6 +1,6 @@
 """What a run measured on held-out images so far, and which checkpoint is the best by it.
 
-The score that decides is named by whoever trains, as each stage does in its value (`stages/stage.py`).
+The score that decides is named by whoever trains, as each task does.
 """
 
 import math
@@ -14,10 +14,12 @@ PREFIX = "val/"
 
 @dataclass(frozen=True)
 class Score:
-    """A held-out score that decides: its name without the prefix, and whether more of it is better."""
+    """A held-out score that decides: its name without the prefix, whether more of it is better, and the units of this
+    and the other scores that are measured with it, by name."""
 
     name: str
     higher: bool
+    units: Mapping[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
         return f"the {'highest' if self.higher else 'lowest'} {self.name}"
@@ -68,17 +70,15 @@ class HeldOut:
         if not self.measured:
             return ""
         step = max(self.measured)
-        return f"held out {scores_text(self.measured[step])} at step {step}"
+        return f"held out {scores_text(self.measured[step], self.decides.units)} at step {step}"
 
     def best_text(self, step: int) -> str:
         """Say which of the checkpoints is the best one, and by what."""
         score = self._of(step)
-        return f"best     step {step}" + ("" if score is None else f": {scores_text({self.decides.name: score})}")
+        text = "" if score is None else f": {scores_text({self.decides.name: score}, self.decides.units)}"
+        return f"best     step {step}{text}"
 
 
-UNITS = {"psnr": "dB", "topology": "nats"}
-
-
-def scores_text(scores: Mapping[str, float]) -> str:
+def scores_text(scores: Mapping[str, float], units: Mapping[str, str]) -> str:
     """Write held-out scores with their units, as in psnr 18.32 dB, topology 0.0712 nats."""
-    return ", ".join(f"{name} {value:.4g} {UNITS.get(name, '')}".rstrip() for name, value in scores.items())
+    return ", ".join(f"{name} {value:.4g} {units.get(name, '')}".rstrip() for name, value in scores.items())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,6 @@ from muse_core.errors import ExitCode, MuseError
 from muse_core.files import read_json, write_json
 from muse_core.identity import FIRST_READER, Identity, Part, first_of
 from muse_core.image_files import READER
-from muse_core.model.identity import identity_of_weights
 from muse_core.runs import FollowerFolder, RunFolder
 from muse_core.settings.train import TrainSettings
 
@@ -79,8 +78,12 @@ class Continuation:
         return f"continues {folder} from {start}; not bit for bit: {first_of(self.inexact, '; ')}"
 
 
-def identify(settings: TrainSettings, init: Path | None, before: RunIdentity | None = None) -> RunIdentity:
-    """Return what settings name as it is now; `init` is the checkpoint that weights start from.
+Weights = Callable[[Identity | None], Identity]
+"""Returns the identity of the weights that a run starts from; takes what was recorded of them before, if anything."""
+
+
+def identify(settings: TrainSettings, init: Weights | None, before: RunIdentity | None = None) -> RunIdentity:
+    """Return what settings name as it is now; `init` are the weights that it starts from.
 
     Raises:
         MuseError: data cannot be opened.
@@ -92,7 +95,7 @@ def identify(settings: TrainSettings, init: Path | None, before: RunIdentity | N
         if where
     }
     if init is not None:
-        inputs["init"] = identity_of_weights(init, known.get("init"))
+        inputs["init"] = init(known.get("init"))
     return RunIdentity(inputs, _settings(settings), _computed(settings))
 
 
@@ -120,7 +123,7 @@ def recorded(folder: RunFolder) -> RunIdentity | None:
         raise MuseError(f"{path} is not the identity of a run: {error!r}", hint=hint) from None
 
 
-def go_on(folder: RunFolder, settings: TrainSettings, init: Path | None) -> Continuation:
+def go_on(folder: RunFolder, settings: TrainSettings, init: Weights | None) -> Continuation:
     """Compare a run with what its settings name now, and record that; `init` is None where a checkpoint replaces it.
 
     Raises:

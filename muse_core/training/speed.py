@@ -3,8 +3,11 @@
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
-from muse_core.data.sample import Batch
+from muse_core.training.task import Batch
+
+B = TypeVar("B", bound=Batch)
 
 
 @dataclass(frozen=True)
@@ -43,13 +46,13 @@ class Speed:
     def _begin(self) -> None:
         self._images, self._waited_s, self._read_s, self._since = 0, 0.0, 0.0, time.monotonic()
 
-    def wait_for(self, batches: Iterator[Batch]) -> Batch:
+    def wait_for(self, batches: Iterator[B]) -> B:
         """Take the next batch."""
         started = time.monotonic()
         batch = next(batches)
         self._waited_s += time.monotonic() - started
         self._read_s += batch.read_s
-        self._images += len(batch.images)
+        self._images += len(batch)
         return batch
 
     def read(self, processes: int) -> Rates:

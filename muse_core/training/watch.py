@@ -16,12 +16,14 @@ class Watch:
     """Remembers, on the device, the first step at which each number was not finite.
 
     On a CPU a look costs nothing, so it is taken at once. Elsewhere a look would wait for all that the device has still
-    to do; until the next one, `spoilt` keeps the optimizer from changing any weight.
+    to do; until the next one, `spoilt` keeps the optimizer from changing any weight. `remedies`: by the name of an
+    opponent, what to type when it diverges.
     """
 
     run: str
     device: torch.device
     at_once: bool
+    remedies: Mapping[str, str] = field(default_factory=dict)
     spoilt: Tensor = field(init=False)
     _first: dict[str, Tensor] = field(default_factory=dict)
     _names: dict[str, tuple[str, ...]] = field(default_factory=dict)
@@ -31,7 +33,7 @@ class Watch:
 
     @torch.no_grad()
     def see(self, numbers: Mapping[str, Tensor], step: int, what: str) -> None:
-        """Take note of scalars of a step; `what` they are: losses, gradients (their norms), or the discriminator."""
+        """Take note of scalars of a step; `what` they are: losses, gradients (their norms), or an opponent by name."""
         names = tuple(numbers)
         bad = ~torch.stack([number.isfinite() for number in numbers.values()])
         now = torch.where(bad, step, _NEVER)
@@ -58,10 +60,10 @@ class Watch:
 
     def _error(self, step: int, what: str, bad: list[str]) -> MuseError:
         way_on = f"muse train --resume {self.run}"
-        if what == "discriminator":
+        if what in self.remedies:
             return MuseError(
-                f"step {step}: the discriminator is not finite; nothing of this step was saved",
-                hint=f"{way_on}, or a lower --set optim.discriminator_lr",
+                f"step {step}: the {what} is not finite; nothing of this step was saved",
+                hint=f"{way_on}, or {self.remedies[what]}",
                 exit_code=ExitCode.STOPPED,
             )
         return MuseError(

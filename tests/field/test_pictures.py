@@ -15,6 +15,7 @@ from muse_core.data.sample import Batch, Sample
 from muse_core.data.source import open_source
 from muse_core.image_files import ALPHA, FRAMES
 from muse_core.pictures import read_picture
+from muse_core.progress import Progress
 from tests.field.conftest import Case, Muse
 from tests.field.images import Odd, channels, deep, lying, moving, saved, uneven, unknown_white
 from tests.field.inputs import Pixels, coded, flat, mask_of, put, scene, tar, turned
@@ -341,23 +342,23 @@ def walked() -> list[Odd]:
 def seen(monkeypatch: pytest.MonkeyPatch) -> set[bytes]:
     """The pixels of every image that a network of muse was given, or a training step."""
     from muse_core.model.network import MuseNetwork
-    from muse_core.training.run import Run
+    from muse_core.training.reading import Reader
 
     found: set[bytes] = set()
     connect: Callable[..., Any] = MuseNetwork.connect
-    next_batch = Run.next_batch
+    next_batch = Reader.next
 
     def noticed(network: MuseNetwork, images: Any, **how: Any) -> Any:
         found.update(rows(images.detach().permute(0, 2, 3, 1).cpu().numpy()))
         return connect(network, images, **how)
 
-    def noticed_batch(run: Run) -> Batch:
-        batch = next_batch(run)
+    def noticed_batch(reader: Reader, progress: Progress) -> Batch:
+        batch: Batch = next_batch(reader, progress)
         found.update(rows(batch.images.permute(0, 2, 3, 1).numpy()))
         return batch
 
     monkeypatch.setattr(MuseNetwork, "connect", noticed)
-    monkeypatch.setattr(Run, "next_batch", noticed_batch)
+    monkeypatch.setattr(Reader, "next", noticed_batch)
     return found
 
 

@@ -46,7 +46,7 @@ def steps(size: Any, stage: int, images: int, count: int, bug: str = "clean") ->
     with tempfile.TemporaryDirectory() as folder, fake_cuda() as record, planted(bug):
         taken = take_steps(size, stage, Path(folder) / "run", record, images=images, steps=count)
         waits = [written(record, *marks) for marks in zip(taken.marks, taken.marks[1:], strict=False)]
-        return {"seen": taken.seen, "waits": waits, **state_of(taken.run)}
+        return {"seen": taken.seen, "waits": waits, **state_of(taken.trainer)}
 
 
 def written(record: Record, first: int, last: int) -> dict[str, int]:

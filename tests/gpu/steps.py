@@ -25,9 +25,11 @@ from muse_core.settings.presets import preset
 from muse_core.settings.train import TrainSettings
 from muse_core.stages import objective, setup
 from muse_core.stages.adversary import Adversary
-from muse_core.stages.start import new_accelerator
+from muse_core.stages.task import TokenizerTask
 from muse_core.training.loop import train
-from muse_core.training.run import Run
+from muse_core.training.session import build_trainer, new_accelerator
+from muse_core.training.task import Compute
+from muse_core.training.trainer import Trainer
 from tests.gpu.parts import random_parts
 from tests.gpu.waits import Record
 
@@ -36,9 +38,9 @@ Size = Literal["tiny", "1b"]
 
 @dataclass
 class Taken:
-    """What some steps left behind: the run, and number format and device of what its guard saw, by "kind/name"."""
+    """What some steps left behind: the trainer, and number format and device of what its guard saw, by "kind/name"."""
 
-    run: Run
+    trainer: Trainer
     seen: dict[str, str] = field(default_factory=dict)
     marks: list[int] = field(default_factory=list)
     """How many waits there were when each batch was asked for, and after the last step."""
@@ -52,12 +54,17 @@ def take_steps(size: Size, stage: int, folder: Path, record: Record, *, images: 
     """Build a run of a stage with random weights, and let the loop of the product take its first steps."""
     settings = settings_of(size, stage, images)
     place = RunFolder.create(folder, settings.model_dump(mode="json"), {}, stage=stage, size=size)
+    values = setup.trainer_settings(settings)
+
+    def build(compute: Compute, checkpoint: Path | None) -> TokenizerTask:
+        return setup.build_task(settings, None, Silent(), compute, checkpoint)
+
     with random_parts(), mock.patch.object(setup, "frozen_parts", return_value={}):  # there are no bytes to hash
-        taken = Taken(setup.build_run(settings, place, Silent(), new_accelerator(settings), None))
+        taken = Taken(build_trainer(build, values, place, Silent(), new_accelerator(values)))
     _listen(taken)
-    taken.run.batches = _batches(taken, record, images, settings.model.resolution, steps)
+    taken.trainer.reader.batches = _batches(taken, record, images, settings.model.resolution, steps)
     try:
-        train(taken.run)
+        train(taken.trainer)
     except _EnoughError:
         return taken
     raise AssertionError("the loop ended by itself")
@@ -105,7 +112,7 @@ def _batches(taken: Taken, record: Record, images: int, side: int, steps: int) -
 
 def _listen(taken: Taken) -> None:
     """Remember format and device of the scalars that the guard against numbers that are not finite is shown."""
-    watch = taken.run.watch
+    watch = taken.trainer.guard
     see = watch.see
 
     def listening(numbers: dict[str, Tensor], step: int, what: str) -> None:
@@ -115,20 +122,22 @@ def _listen(taken: Taken) -> None:
     setattr(watch, "see", listening)  # noqa: B010
 
 
-def state_of(run: Run) -> dict[str, Any]:
+def state_of(trainer: Trainer) -> dict[str, Any]:
     """What steps have to change, and where it lies: trained weights, optimizers, moving average."""
-    tensors = [*run.weights.values(), *run.average.shadow.values(), *run.network.state_dict().values()]
-    optimizers = [run.optimizer, *([run.adversary.optimizer] if run.adversary else [])]
+    learners = [trainer.learner, *([trainer.opposition.learner] if trainer.opposition else [])]
+    weights, average = trainer.learner.optimization.weights, trainer.learner.averages[0]
+    tensors = [*weights.values(), *average.shadow.values(), *trainer.task.module.state_dict().values()]
+    optimizers = [learner.optimization.optimizer for learner in learners]
     for optimizer in optimizers:
         tensors += [value for state in optimizer.state.values() for value in state.values() if value.ndim]
     return {
-        "weights": len(run.weights),
-        "moments": len(run.optimizer.state),
-        "averaged": run.average.updates,
+        "weights": len(weights),
+        "moments": len(optimizers[0].state),
+        "averaged": average.updates,
         "opponents": len(optimizers) - 1,
         "opponent_moments": sum(len(optimizer.state) for optimizer in optimizers[1:]),
         "devices": sorted({str(tensor.device) for tensor in tensors}),
-        "precision": str(run.accelerator.mixed_precision),
+        "precision": str(trainer.learner.mixed_precision),
     }
 
 
@@ -153,7 +162,8 @@ def _loss_that_is_read(student: Tensor, target: Tensor) -> Tensor:
 
 def _term_without_autocast(self: Adversary, reconstruction: Tensor, share: float = 1.0) -> Tensor:
     """Judge what the decoder made in bf16 by a discriminator in float32."""
-    return share * hinge_generator(PatchDiscriminator.forward(self.bare, reconstruction.bfloat16()))
+    assert isinstance(self.module, PatchDiscriminator)
+    return share * hinge_generator(PatchDiscriminator.forward(self.module, reconstruction.bfloat16()))
 
 
 def _left_behind(self: LeCam, *args: object, **options: object) -> LeCam:

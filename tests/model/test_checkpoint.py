@@ -150,7 +150,7 @@ def test_a_disk_that_refuses_is_said_to(tmp_path: Path, monkeypatch: pytest.Monk
     def full(*_: object) -> None:  # in the library's words; a device such as /dev/full would be replaced by a file
         raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
 
-    monkeypatch.setattr("muse_core.model.checkpoint.save_file", full)
+    monkeypatch.setattr("muse_core.tensor_files.save_file", full)
     with pytest.raises(OSError, match="No space left on device") as refused:
         write_tensors({"x": torch.zeros(10)}, tmp_path / "x.safetensors")
     assert (refused.value.errno, refused.value.filename) == (errno.ENOSPC, str(tmp_path / "x.safetensors"))

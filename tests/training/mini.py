@@ -3,23 +3,33 @@
 import os
 import signal
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
-from torch import Tensor
+from torch import Tensor, nn
+from torch.optim import Optimizer
 
+from muse_core.data.sample import Batch
 from muse_core.model.checkpoint import read_tensors
+from muse_core.model.network import MuseNetwork
 from muse_core.progress import Progress, Silent
 from muse_core.runs import RunFolder
 from muse_core.settings.layers import resolve
 from muse_core.settings.presets import preset
 from muse_core.settings.train import TrainSettings
-from muse_core.stages.setup import build_run
+from muse_core.stages.adversary import Adversary
+from muse_core.stages.objective import Objective, Trainee
+from muse_core.stages.setup import build_task, trainer_settings
 from muse_core.stages.start import RunSummary, train
-from muse_core.training.run import Run
+from muse_core.stages.task import TokenizerTask
+from muse_core.training.ema import Average
+from muse_core.training.learner import Opposition
+from muse_core.training.session import build_trainer, new_accelerator
+from muse_core.training.task import Compute, StepLosses
+from muse_core.training.trainer import Trainer
 
 Changes = Mapping[str, Any]
 
@@ -80,14 +90,92 @@ def train_lean(
     return train(lean(stage, {**(changes or {}), "run.out": str(folder)}), {}, progress)
 
 
-def begin(stage: int, folder: Path, changes: Changes | None = None, init: Path | None = None) -> Run:
+@dataclass
+class Begun:
+    """A trainer of a stage of the tokenizer, with short ways to what tests look at."""
+
+    trainer: Trainer
+
+    @property
+    def task(self) -> TokenizerTask:
+        assert isinstance(self.trainer.task, TokenizerTask)
+        return self.trainer.task
+
+    @property
+    def network(self) -> MuseNetwork:
+        return self.task.network
+
+    @property
+    def trainee(self) -> Trainee:
+        return self.task.module
+
+    @property
+    def objective(self) -> Objective:
+        return self.task.objective
+
+    @property
+    def adversary(self) -> Adversary | None:
+        return self.task.opponent
+
+    @property
+    def opposition(self) -> Opposition:
+        assert self.trainer.opposition is not None
+        return self.trainer.opposition
+
+    @property
+    def weights(self) -> dict[str, nn.Parameter]:
+        return self.trainer.learner.optimization.weights
+
+    @property
+    def optimizer(self) -> Optimizer:
+        return self.trainer.learner.optimization.optimizer
+
+    @property
+    def average(self) -> Average:
+        return self.trainer.learner.averages[0]
+
+    @property
+    def folder(self) -> RunFolder:
+        return self.trainer.recorder.folder
+
+    def next_batch(self) -> Batch:
+        batch: Batch = self.trainer.reader.next(Silent())
+        return batch
+
+    def computed(self, batch: Batch, step: int = 0) -> StepLosses:
+        """What the task computes of a batch, with its graph."""
+        with self.opposition.resting() if self.trainer.opposition else nullcontext():
+            return self.task.losses(self.trainer.learner.module, batch, step)
+
+    def losses(self, batch: Batch, step: int = 0) -> dict[str, Tensor]:
+        return self.computed(batch, step).terms
+
+    def oppose(self, batch: Batch, step: int = 0) -> dict[str, Tensor]:
+        """The opponent's step on a batch."""
+        return self.trainer.oppose([self.computed(batch, step).detached()], step)
+
+    def backward(self, terms: Mapping[str, Tensor]) -> None:
+        self.trainer.learner.backward(self.objective.total(terms) / self.trainer.settings.accumulation)
+
+
+def begin(stage: int, folder: Path, changes: Changes | None = None, init: Path | None = None) -> Begun:
     """Build a run in a folder without taking a step; a folder with a checkpoint is continued."""
     settings = lean(stage, changes)
     torch.set_num_threads(1)
     run = RunFolder(folder)
     if not folder.exists():
         run = RunFolder.create(folder, settings.model_dump(mode="json"), {}, stage=stage, size="tiny")
-    return build_run(settings, run, Silent(), Accelerator(cpu=True), init)
+    return Begun(trainer_of(settings, run, init))
+
+
+def trainer_of(settings: TrainSettings, run: RunFolder, init: Path | None = None) -> Trainer:
+    """Build the trainer of a run, as it is built for a command."""
+
+    def build(compute: Compute, checkpoint: Path | None) -> TokenizerTask:
+        return build_task(settings, init, Silent(), compute, checkpoint)
+
+    values = trainer_settings(settings)
+    return build_trainer(build, values, run, Silent(), new_accelerator(values))
 
 
 def last_weights(summary: RunSummary, file: str = "model") -> dict[str, Tensor]:

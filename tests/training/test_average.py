@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from muse_core.training.average import Average, decay_at
+from muse_core.training.ema import Average, decay_at
 
 REFERENCE = json.loads(
     (Path(__file__).parents[1] / "fixtures" / "muse_reference" / "misc.json").read_text(encoding="utf-8")

@@ -1,7 +1,7 @@
 """A loss or a gradient that is not finite ends the run before it spoils anything."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,14 @@ from muse_core.errors import ExitCode, MuseError
 from muse_core.model.checkpoint import load_network
 from muse_core.runs import RunFolder
 from muse_core.stages import objective
-from muse_core.stages.adversary import Adversary
+from muse_core.stages.adversary import Adversary, Judged
 from muse_core.stages.start import resume
+from muse_core.training import loop
+from muse_core.training.checkpointing import save
 from muse_core.training.loop import train
-from muse_core.training.run import Run
+from muse_core.training.trainer import Trainer
 from muse_core.training.watch import Watch
-from tests.training.mini import begin, equal, train_lean
+from tests.training.mini import Begun, begin, equal, train_lean
 
 BAD_STEP = 2
 
@@ -50,7 +52,7 @@ def copied(module: nn.Module) -> dict[str, Tensor]:
     return {name: value.clone() for name, value in module.state_dict().items()}
 
 
-def whole_state(run: Run) -> dict[str, Tensor]:
+def whole_state(run: Begun) -> dict[str, Tensor]:
     """All that a step may change."""
     optimizer = {
         f"optimizer.{index}.{name}": value.clone()
@@ -59,7 +61,7 @@ def whole_state(run: Run) -> dict[str, Tensor]:
     }
     average = {f"average.{name}": value.clone() for name, value in run.average.shadow.items()}
     assert run.adversary is not None
-    return {**copied(run.network), **optimizer, **average, **copied(run.adversary.bare)}
+    return {**copied(run.network), **optimizer, **average, **copied(run.adversary.module)}
 
 
 @pytest.mark.parametrize(
@@ -78,7 +80,7 @@ def test_a_step_that_is_not_finite_changes_nothing(
     states: list[dict[str, Tensor]] = []
     remember_after(monkeypatch, states)
     with pytest.raises(MuseError) as caught:
-        train(run)
+        train(run.trainer)
     assert caught.value.exit_code == ExitCode.STOPPED
     assert caught.value.what == f"step {BAD_STEP}: {what}; no weight was changed by this step"
     assert f"muse train --resume {tmp_path / 'run'}" in str(caught.value.hint)
@@ -89,13 +91,11 @@ def test_a_step_that_is_not_finite_changes_nothing(
 
 
 def remember_after(monkeypatch: pytest.MonkeyPatch, states: list[dict[str, Tensor]]) -> None:
-    save = Run.save
+    def remembered(trainer: Trainer, done: int) -> None:
+        states.append(whole_state(Begun(trainer)))
+        save(trainer, done)
 
-    def remembered(self: Run, done: int) -> None:
-        states.append(whole_state(self))
-        save(self, done)
-
-    monkeypatch.setattr(Run, "save", remembered)
+    monkeypatch.setattr(loop, "save", remembered)
 
 
 def test_the_run_is_failed_with_code_7_and_goes_on_once_the_cause_is_gone(
@@ -130,20 +130,20 @@ def test_where_a_look_has_to_be_waited_for_weights_stay_as_they_were_until_there
 ) -> None:
     """As on a GPU: the numbers are looked at when a line is logged, two steps later; the optimizer stood still."""
     run = begin(1, tmp_path / "run", {"training.steps": 8, "training.log_every": BAD_STEP + 3})
-    run.watch.at_once = False
-    run.optimizer.found_inf = run.watch.spoilt = torch.zeros(())  # type: ignore[attr-defined]
+    run.trainer.guard.at_once = False
+    run.optimizer.found_inf = run.trainer.guard.spoilt = torch.zeros(())  # type: ignore[attr-defined]
     monkeypatch.setattr(objective, "pixel_loss", broken_pixels(spoil))
     weights: list[dict[str, Tensor]] = []
-    update = Run.update
+    update = Trainer.update
 
-    def remembered(self: Run, step: int) -> dict[str, Tensor]:
+    def remembered(self: Trainer, step: int) -> dict[str, Tensor]:
         norms = update(self, step)
-        weights.append({name: weight.detach().clone() for name, weight in self.weights.items()})
+        weights.append({name: weight.detach().clone() for name, weight in Begun(self).weights.items()})
         return norms
 
-    monkeypatch.setattr(Run, "update", remembered)
+    monkeypatch.setattr(Trainer, "update", remembered)
     with pytest.raises(MuseError, match=f"step {BAD_STEP}: .*; no weight was changed by this step") as caught:
-        train(run)
+        train(run.trainer)
     assert caught.value.exit_code == ExitCode.STOPPED
     assert len(weights) == BAD_STEP + 3
     assert not equal(weights[0], weights[1])
@@ -152,12 +152,13 @@ def test_where_a_look_has_to_be_waited_for_weights_stay_as_they_were_until_there
 
 
 def test_a_discriminator_that_is_not_finite_is_not_saved(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    turn = Adversary.turn
+    losses = Adversary.losses
 
-    def broken(self: Adversary, real: Tensor, fake: Tensor, share: float) -> dict[str, Tensor]:
-        return {**turn(self, real, fake, share), "discriminator": torch.tensor(math.nan)}
+    def broken(self: Adversary, module: nn.Module, parts: Sequence[Judged]) -> tuple[Tensor, dict[str, Tensor]]:
+        loss, terms = losses(self, module, parts)
+        return loss, {**terms, "discriminator": torch.tensor(math.nan)}
 
-    monkeypatch.setattr(Adversary, "turn", broken)
+    monkeypatch.setattr(Adversary, "losses", broken)
     with pytest.raises(MuseError, match="the discriminator is not finite") as caught:
         train_lean(3, tmp_path / "run", {"training.save_every": 1})
     assert caught.value.exit_code == ExitCode.STOPPED

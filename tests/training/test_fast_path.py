@@ -22,10 +22,9 @@ from muse_core.model.numbers import Lowered
 from muse_core.model.routing import ROUTINGS
 from muse_core.model.weights import tiny
 from muse_core.stages.acceleration import compile_parts, recompute
-from muse_core.training.run import Run
 from muse_core.training.speed import Speed
 from muse_core.training.state import optimizer_state, restore_optimizer
-from tests.training.mini import begin
+from tests.training.mini import Begun, begin
 
 # Operations whose result is a number in Python, or a shape that only the data know: both are waited for.
 WAITED_FOR = ("_local_scalar_dense", "nonzero", "is_nonzero", "equal", "masked_select", "unique")
@@ -46,19 +45,19 @@ class Waits(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def one_step(run: Run, batch: Batch, step: int) -> dict[str, Tensor]:
-    run.set_rate(step)
-    output = run.objective.run(run.trainee, batch)
-    terms = run.losses(output, batch, step)
-    run.backward(terms)
-    norms = run.update(step)
-    return {**terms, **run.oppose(output, batch, step), **norms}
+def one_step(run: Begun, batch: Batch, step: int) -> dict[str, Tensor]:
+    trainer = run.trainer
+    trainer.reader.batches = iter([batch])  # type: ignore[assignment]
+    trainer.set_lr(step)
+    losses = trainer.losses(step)
+    norms = trainer.update(step)
+    return {**losses.terms, **trainer.oppose([losses], step), **norms}
 
 
 def test_no_step_waits_for_the_device_and_a_logged_line_does(tmp_path: Path) -> None:
     """All losses and the discriminator, some captions blank, as on a device whose numbers have to be waited for."""
     run = begin(3, tmp_path / "run", {"losses.contrastive": 0.1})
-    run.watch.at_once = False
+    run.trainer.guard.at_once = False
     batches = [run.next_batch() for _ in range(2)]
     batches[1].captions[3] = ""
     for step, batch in enumerate(batches):
@@ -66,21 +65,21 @@ def test_no_step_waits_for_the_device_and_a_logged_line_does(tmp_path: Path) -> 
             terms = one_step(run, batch, step)
         assert waits.seen == Counter()
     with Waits() as waits:
-        run.watch.look()
+        run.trainer.guard.look()
         print({name: term.item() for name, term in terms.items()})
     assert waits.seen["_local_scalar_dense"] > 0
 
 
-def losses_and_gradients(run: Run, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+def losses_and_gradients(run: Begun, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     run.optimizer.zero_grad(set_to_none=True)
-    terms = run.losses(run.objective.run(run.trainee, batch), batch, 0)
+    terms = run.losses(batch)
     run.backward(terms)
     gradients = {name: weight.grad.clone() for name, weight in run.weights.items() if weight.grad is not None}
     return {name: term.detach() for name, term in terms.items()}, gradients
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Run:
+def run(tmp_path: Path) -> Begun:
     """Stage 3: everything trains, and every loss counts."""
     return begin(3, tmp_path / "run", {"losses.contrastive": 0.1})
 
@@ -105,7 +104,7 @@ def kept_bytes(call: Callable[[], object]) -> int:
     return sum(kept.values())
 
 
-def test_computing_layers_again_gives_the_same_bits_and_keeps_less(run: Run) -> None:
+def test_computing_layers_again_gives_the_same_bits_and_keeps_less(run: Begun) -> None:
     batch = run.next_batch()
     whole = losses_and_gradients(run, batch)
     kept = kept_bytes(lambda: run.objective.run(run.trainee, batch))
@@ -123,7 +122,7 @@ def test_f7_recomputing_is_a_setting(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_compiled_networks_have_the_same_losses_and_the_same_names(run: Run) -> None:
+def test_compiled_networks_have_the_same_losses_and_the_same_names(run: Begun) -> None:
     """To 1e-5. The compiler's own arithmetic is left out, which takes minutes: its graphs run as they were captured."""
     batch = run.next_batch()
     losses, gradients = losses_and_gradients(run, batch)
@@ -154,7 +153,7 @@ def test_frozen_precision_follows_that_of_what_trains(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("routing", ["strict", "figure", "released"])
-def test_f3_attention_that_nobody_looks_at_is_never_a_map(run: Run, routing: str) -> None:
+def test_f3_attention_that_nobody_looks_at_is_never_a_map(run: Begun, routing: str) -> None:
     """Same latents and same gradients to 1e-4, with and without the map; a map is made for blocks that are named."""
     network, images = run.network, run.next_batch().images
     found = []
@@ -177,7 +176,7 @@ def test_f3_a_run_without_topology_loss_makes_no_map(tmp_path: Path) -> None:
     assert run.objective.run(run.trainee, run.next_batch()).out.attentions == ()
 
 
-def test_the_decoder_lies_in_memory_as_convolutions_want_it_and_paints_the_same(run: Run) -> None:
+def test_the_decoder_lies_in_memory_as_convolutions_want_it_and_paints_the_same(run: Begun) -> None:
     decoder = run.network.decoder
     kernels = [weight for weight in decoder.parameters() if weight.ndim == 4 and weight.shape[-1] > 1]
     assert kernels
@@ -270,5 +269,5 @@ def test_the_rate_of_data_stands_beside_that_of_steps(
     assert speed.read(2).images == 0
 
 
-def test_readers_say_how_long_they_worked(run: Run) -> None:
+def test_readers_say_how_long_they_worked(run: Begun) -> None:
     assert run.next_batch().read_s > 0

@@ -149,7 +149,7 @@ def test_an_encoder_that_was_trained_once_is_kept_by_every_later_run(
 def test_a_new_run_is_a_new_run_whatever_it_starts_from(runs: Path, tmp_path: Path) -> None:
     """--init takes weights; steps, rates, data and average begin anew."""
     run = begin(2, tmp_path / "new", init=checkpoint_of(runs / "stage2"))
-    assert (run.first_step, run.average.updates, run.cursor) == (0, 0, {})
+    assert (run.trainer.first_step, run.average.updates, run.trainer.reader.cursor) == (0, 0, {})
     assert run.optimizer.state_dict()["state"] == {}
 
 

@@ -14,12 +14,9 @@ from accelerate.state import PartialState
 from torch.multiprocessing.spawn import spawn
 from torch.overrides import TorchFunctionMode
 
-from muse_core.progress import Silent
 from muse_core.runs import FollowerFolder, RunFolder
-from muse_core.stages.setup import build_run
-from muse_core.stages.start import new_accelerator
 from muse_core.training.loop import train
-from tests.training.mini import CLOCK, Changes, lean
+from tests.training.mini import CLOCK, Changes, lean, trainer_of
 
 STEPS = 20
 TOLERANCE = 1e-9
@@ -59,7 +56,7 @@ def train_stages(folder: Path, rank: int = 0) -> None:
         if rank == 0:
             here = RunFolder.create(path, settings.model_dump(mode="json"), {}, stage=stage, size="tiny")
         with NeverNarrower():
-            train(build_run(settings, here, Silent(), new_accelerator(settings), None))
+            train(trainer_of(settings, here))
 
 
 def in_one_of_two_processes(rank: int, folder: str) -> None:

@@ -18,8 +18,9 @@ from muse_core.interrupts import Terminated
 from muse_core.model.checkpoint import read_state, read_tensors
 from muse_core.runs import RunFolder
 from muse_core.stages.start import resume
-from muse_core.training import run as run_module
-from muse_core.training.run import Run
+from muse_core.training import loop, reading
+from muse_core.training.checkpointing import save
+from muse_core.training.trainer import Trainer
 from tests.training.mini import CLOCK, Changes, StopAt, begin, equal, train_lean
 
 STEPS = 4
@@ -117,7 +118,7 @@ def test_a_run_that_died_goes_on_from_its_last_checkpoint(
     """As after a power cut: nothing was saved at the end, and half a checkpoint lies about."""
     folder = tmp_path / "run"
     with monkeypatch.context() as patch:
-        patch.setattr(Run, "oppose", dies_at(3, Run.oppose))
+        patch.setattr(Trainer, "oppose", dies_at(3, Trainer.oppose))
         with pytest.raises(ZeroDivisionError):
             train_lean(3, folder, RECIPE)
     (folder / "checkpoints" / ".step-0000003.123.tmp").mkdir()
@@ -148,10 +149,10 @@ def test_a_checkpoint_that_was_being_replaced_is_put_back(tmp_path: Path) -> Non
 
 
 def dies_at(step: int, oppose: Any) -> Any:
-    def dying(self: Run, output: Any, batch: Any, at: int) -> Any:
+    def dying(self: Trainer, parts: Any, at: int) -> Any:
         if at == step - 1:
             raise ZeroDivisionError
-        return oppose(self, output, batch, at)
+        return oppose(self, parts, at)
 
     return dying
 
@@ -192,13 +193,11 @@ def test_being_told_to_stop_at_the_very_last_step_is_not_forgotten(tmp_path: Pat
 def test_a_signal_while_the_last_checkpoint_is_written_is_not_forgotten_either(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    save = Run.save
-
-    def signalled(self: Run, done: int) -> None:
+    def signalled(trainer: Trainer, done: int) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
-        save(self, done)
+        save(trainer, done)
 
-    monkeypatch.setattr(Run, "save", signalled)
+    monkeypatch.setattr(loop, "save", signalled)
     with pytest.raises(Terminated):
         train_lean(1, tmp_path / "run", {"training.steps": 1})
     assert RunFolder(tmp_path / "run").status.step == 1
@@ -217,7 +216,7 @@ def test_handlers_of_signals_are_put_back(tmp_path: Path) -> None:
 def test_b2_the_decay_of_the_average_survives_a_resume(tmp_path: Path) -> None:
     train_and_stop(1, tmp_path / "run", 3, {**RECIPE, "optim.average_decay": 0.2})
     again = begin(1, tmp_path / "run", {**RECIPE, "optim.average_decay": 0.2})
-    assert (again.average.cap, again.average.updates, again.first_step) == (0.2, 3, 3)
+    assert (again.average.cap, again.average.updates, again.trainer.first_step) == (0.2, 3, 3)
     saved = read_tensors(RunFolder(tmp_path / "run").checkpoints()[-1] / "average.safetensors")
     assert equal(again.average.shadow, saved)
 
@@ -225,7 +224,7 @@ def test_b2_the_decay_of_the_average_survives_a_resume(tmp_path: Path) -> None:
 def test_chance_goes_on_where_it_was(tmp_path: Path) -> None:
     run = begin(1, tmp_path / "run")
     torch.rand(7)  # as something in a step might
-    run.save(1)
+    save(run.trainer, 1)
     expected = torch.rand(3)
     torch.manual_seed(99)
     begin(1, tmp_path / "run")
@@ -239,11 +238,11 @@ def test_b6_a_checkpoint_knows_how_far_the_lanes_of_all_processes_have_come(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = begin(1, tmp_path / "run")
-    run.cursor = {0: 6, 1: 7, 2: 3, 3: 3}  # 2 and 3 as they were when the run was resumed
+    run.trainer.reader.cursor = {0: 6, 1: 7, 2: 3, 3: 3}  # 2 and 3 as they were when the run was resumed
     other = {0: 3, 1: 3, 2: 9, 3: 8}
-    monkeypatch.setattr(run_module, "gather_object", lambda mine: [*mine, other])
-    assert run.whole_cursor() == {0: 6, 1: 7, 2: 9, 3: 8}
-    run.save(3)
+    monkeypatch.setattr(reading, "gather_objects", lambda mine: [mine, other])
+    assert run.trainer.reader.whole_cursor() == {0: 6, 1: 7, 2: 9, 3: 8}
+    save(run.trainer, 3)
     (checkpoint,) = run.folder.checkpoints()
     assert read_state(checkpoint).training["cursor"] == {"0": 6, "1": 7, "2": 9, "3": 8}
 

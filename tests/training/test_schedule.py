@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from muse_core.settings.presets import preset
-from muse_core.training.optimizers import set_rate
-from muse_core.training.schedule import cosine_multiplier
+from muse_core.training.optimization import Optimization
+from muse_core.training.schedule import Schedule, cosine_multiplier
+from muse_core.training.task import ParameterGroup, Partition
 from tests.training.mini import begin, lean
 
 REFERENCE = json.loads(
@@ -51,26 +52,32 @@ def test_without_warm_up_the_first_step_is_the_peak() -> None:
 
 
 def test_groups_keep_their_proportion() -> None:
-    weights = [torch.nn.Parameter(torch.zeros(1)) for _ in range(2)]
-    groups = [{"params": [weight], "peak": peak} for weight, peak in zip(weights, (1.0, 0.5), strict=True)]
-    optimizer = torch.optim.AdamW(groups, lr=1.0)
+    module = torch.nn.Linear(1, 1)
+    groups = [ParameterGroup(["weight"], 1.0), ParameterGroup(["bias"], 0.5)]
+    partition = Partition(groups, dict.fromkeys(("weight", "bias"), "all"))
+    optimization, schedule = Optimization(module, partition, betas=(0.9, 0.999), clip=1.0), Schedule(10, 3, 0.1)
     for step in range(10):
-        set_rate(optimizer, step, steps=10, warmup_steps=3, end=0.1)
-        first, second = (group["lr"] for group in optimizer.param_groups)
+        optimization.set_lr(schedule.factor(step))
+        first, second = (group["lr"] for group in optimization.optimizer.param_groups)
         assert second == pytest.approx(first / 2)
 
 
 def test_b7_first_step_learns(tmp_path: Path) -> None:
     run = begin(1, tmp_path / "run", {"training.steps": 20})
     before = run.network.connector.to_latent.weight.detach().clone()
-    run.set_rate(0)
+    run.trainer.set_lr(0)
     assert all(group["lr"] > 0 for group in run.optimizer.param_groups)
     batch = run.next_batch()
-    run.backward(run.losses(run.objective.run(run.trainee, batch), batch, 0))
-    run.update(0)
+    run.backward(run.losses(batch))
+    run.trainer.update(0)
     assert not torch.equal(run.network.connector.to_latent.weight, before)
 
 
 def test_a_short_run_spends_at_most_half_of_itself_on_warm_up(tmp_path: Path) -> None:
     assert lean(1, {"optim.warmup_steps": 1000, "training.steps": 6}).optim.warmup_steps == 1000
-    assert begin(1, tmp_path / "run", {"optim.warmup_steps": 1000, "training.steps": 6}).pace.warmup_steps == 3
+    assert (
+        begin(
+            1, tmp_path / "run", {"optim.warmup_steps": 1000, "training.steps": 6}
+        ).trainer.settings.schedule.warmup_steps
+        == 3
+    )

@@ -1,6 +1,6 @@
 """Which weights move in which stage, and what is said of those that do not."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import product
 from pathlib import Path
 
@@ -16,10 +16,10 @@ from muse_core.runs import RunFolder
 from muse_core.stages.setup import division_of
 from muse_core.stages.stage import PARTS, STAGES, STREAM_OF, Objectives, divide, part_of
 from muse_core.training.loop import train
-from muse_core.training.optimizers import build_optimizer, clip_streams, refuse_dead_weights
-from muse_core.training.run import Run
+from muse_core.training.optimization import Optimization, parameter_groups, refuse_dead_weights
+from muse_core.training.task import Partition
 from tests.model.small import BLOCKS, STREAMS, gradients, small_images, small_network
-from tests.training.mini import begin, lean, train_lean
+from tests.training.mini import Begun, begin, lean, train_lean
 
 Declares = Callable[[str], bool]
 
@@ -42,7 +42,7 @@ def copied(module: nn.Module) -> dict[str, Tensor]:
     return {name: value.clone() for name, value in module.state_dict().items()}
 
 
-def frozen_judges(run: Run) -> dict[str, Tensor]:
+def frozen_judges(run: Begun) -> dict[str, Tensor]:
     judges = run.objective.judges
     parts = {"teacher": judges.teacher and judges.teacher.model, "text": judges.text and judges.text.tower.model}
     return {f"{key}.{name}": value for key, part in parts.items() if part for name, value in copied(part).items()}
@@ -52,7 +52,7 @@ def frozen_judges(run: Run) -> dict[str, Tensor]:
 def test_a_stage_moves_exactly_the_weights_it_declares(stage: int, tmp_path: Path) -> None:
     run = begin(stage, tmp_path / "run", {"training.steps": 2})
     before, judges = copied(run.network), frozen_judges(run)
-    train(run)
+    train(run.trainer)
     after = run.network.state_dict()
     moved = {name for name, value in before.items() if not torch.equal(value, after[name])}
     assert moved == {name for name in before if DECLARED[stage](name)}
@@ -171,7 +171,7 @@ def test_as_the_figure_draws_it_pixels_train_queries_and_keys(tmp_path: Path) ->
     changes = {"training.trains": "paper", "training.routing": "figure", "losses.topology": 0.0}
     run = begin(1, tmp_path / "run", changes)
     batch = run.next_batch()
-    loss = run.losses(run.objective.run(run.trainee, batch), batch, 0)["pixel"]
+    loss = run.losses(batch)["pixel"]
     loss.backward()
     weights = dict(run.network.named_parameters())
     moved = {name for name, weight in weights.items() if weight.grad is not None and bool(weight.grad.any())}
@@ -256,6 +256,22 @@ def made_up(norms: dict[str, float]) -> dict[str, nn.Parameter]:
     return weights
 
 
+class Named(nn.Module):
+    """A module whose weights have the names of a network's."""
+
+    def __init__(self, weights: dict[str, nn.Parameter]) -> None:
+        super().__init__()
+        self.weights = weights
+
+    def named_parameters(self, *_: object, **__: object) -> Iterator[tuple[str, nn.Parameter]]:
+        return iter(self.weights.items())
+
+
+def clipped(weights: dict[str, nn.Parameter]) -> dict[str, Tensor]:
+    partition = Partition(parameter_groups(weights, 1e-3, 0.0), {name: STREAM_OF[part_of(name)] for name in weights})
+    return Optimization(Named(weights), partition, betas=(0.9, 0.999), clip=1.0).clip_gradients()
+
+
 def test_clipping_one_stream_leaves_the_others_alone() -> None:
     norms = {
         "connector.blocks.0.texture.weight": 1e6,
@@ -264,7 +280,7 @@ def test_clipping_one_stream_leaves_the_others_alone() -> None:
         "connector.adapter.1.weight": 3.0,
     }
     weights = made_up(norms)
-    found = clip_streams(weights, 1.0)
+    found = clipped(weights)
     assert {stream: pytest.approx(float(norm)) for stream, norm in found.items()} == {
         "pixels": 1e6,
         "topology": 0.5,
@@ -277,7 +293,7 @@ def test_clipping_one_stream_leaves_the_others_alone() -> None:
 
 def test_weights_of_one_stream_are_clipped_together() -> None:
     weights = made_up({"connector.to_latent.weight": 3.0, "decoder.decoder.conv_in.weight": 4.0})
-    assert clip_streams(weights, 1.0) == {"pixels": pytest.approx(5.0)}
+    assert clipped(weights) == {"pixels": pytest.approx(5.0)}
     after = [float(weight.grad.norm()) for weight in weights.values() if weight.grad is not None]
     assert after == pytest.approx([0.6, 0.8], rel=1e-4)
 
@@ -287,8 +303,10 @@ def test_a_huge_pixel_gradient_does_not_shorten_the_topology_step(tmp_path: Path
     after = {}
     for weight in (1.0, 1e6):
         run = begin(1, tmp_path / f"weight-{weight:g}", {"losses.pixel": weight, "training.steps": 1})
-        run.optimizer = torch.optim.SGD([{**group, "lr": 1.0} for group in run.optimizer.param_groups])
-        train(run)
+        optimization = run.trainer.learner.optimization
+        plain = torch.optim.SGD([{**group, "lr": 1.0} for group in optimization.optimizer.param_groups])
+        optimization.optimizer = plain  # type: ignore[assignment]
+        train(run.trainer)
         after[weight] = copied(run.network)
     topology = [name for name in after[1.0] if ".topology." in name]
     assert topology
@@ -297,11 +315,5 @@ def test_a_huge_pixel_gradient_does_not_shorten_the_topology_step(tmp_path: Path
 
 
 def test_groups_without_members_are_left_out() -> None:
-    optimizer = build_optimizer(
-        {"connector.to_latent.weight": nn.Parameter(torch.zeros(2, 2))},
-        lr=1e-3,
-        encoder_lr_scale=0.5,
-        weight_decay=0.1,
-        betas=(0.9, 0.999),
-    )
-    assert [(group["peak"], group["weight_decay"]) for group in optimizer.param_groups] == [(1e-3, 0.1)]
+    groups = parameter_groups({"connector.to_latent.weight": nn.Parameter(torch.zeros(2, 2))}, 1e-3, 0.1)
+    assert [(group.lr, group.weight_decay) for group in groups] == [(1e-3, 0.1)]

@@ -12,19 +12,18 @@ from muse_core.runs import RunFolder
 from muse_core.stages.objective import Decoding, spread
 from muse_core.stages.setup import decoded_share
 from muse_core.training.loop import train
-from muse_core.training.run import Run
-from tests.training.mini import Changes, begin, lean, train_lean
+from tests.training.mini import Begun, Changes, begin, lean, train_lean
 
 ALL_DECODED: Changes = {"training.reconstruct": 8, "training.steps": 1}
 
 
-def gradients_of_one_step(run: Run) -> tuple[dict[str, Tensor], set[str]]:
+def gradients_of_one_step(run: Begun) -> tuple[dict[str, Tensor], set[str]]:
     """The gradients before they are clipped, and the scenes that gave them."""
     seen: set[str] = set()
-    for _ in range(run.pace.accumulation):
+    for _ in range(run.trainer.settings.accumulation):
         batch = run.next_batch()
         seen |= set(batch.keys)
-        run.backward(run.losses(run.objective.run(run.trainee, batch), batch, 0))
+        run.backward(run.losses(batch))
     found = {name: weight.grad.clone() for name, weight in run.weights.items() if weight.grad is not None}
     return found, seen
 
@@ -80,7 +79,7 @@ def test_only_so_many_images_are_decoded_and_all_are_attended(tmp_path: Path) ->
     output = run.objective.run(run.trainee, batch)
     assert output.reconstruction.shape == (3, 3, 32, 32)
     assert output.out.latents.shape[0] == output.out.attentions[0].shape[0] == len(output.embeds[0]) == 8
-    terms = run.losses(output, batch, 0)
+    terms = run.losses(batch)
     expected = (output.reconstruction - batch.images[[0, 2, 5]]).square().mean()
     torch.testing.assert_close(terms["pixel"], expected)
     every = run.network.decode(output.out.latents, (32, 32))
@@ -105,7 +104,8 @@ def test_a7_the_pixel_loss_sees_what_was_decoded_and_not_what_can_be_shown(tmp_p
     output = run.objective.run(run.trainee, batch)
     assert output.reconstruction.min() < 0 or output.reconstruction.max() > 1
     output.reconstruction.retain_grad()
-    run.losses(output, batch, 0)["pixel"].backward()
+    terms, _ = run.objective.terms(output, batch, run.network.connector.logit_scale)
+    terms["pixel"].backward()
     assert output.reconstruction.grad is not None
     outside = (output.reconstruction < 0) | (output.reconstruction > 1)
     assert (output.reconstruction.grad[outside] != 0).all()
@@ -117,7 +117,7 @@ def test_a5_the_same_images_have_the_same_target_at_every_step(tmp_path: Path) -
     assert teacher is not None
     before = teacher(batch.images, (4, 4))
     run.trainee.train()
-    train(run)
+    train(run.trainer)
     assert torch.equal(teacher(batch.images, (4, 4)), before)
 
 
@@ -142,7 +142,7 @@ def test_b8_the_discriminator_moves_once_per_step_however_many_parts_there_are(
 ) -> None:
     run = begin(3, tmp_path / "run", {"training.accumulation": 2, "training.steps": 3})
     assert run.adversary is not None
-    optimizer, moves = run.adversary.optimizer, Counter[str]()
+    optimizer, moves = run.opposition.learner.optimization.optimizer, Counter[str]()
     step = optimizer.step
 
     def counted() -> None:
@@ -150,19 +150,37 @@ def test_b8_the_discriminator_moves_once_per_step_however_many_parts_there_are(
         step()
 
     monkeypatch.setattr(optimizer, "step", counted)
-    train(run)
+    train(run.trainer)
     assert moves["discriminator"] == 3
+
+
+def test_four_parts_are_the_whole_batch_for_every_loss_and_for_the_discriminator(tmp_path: Path) -> None:
+    """Without the contrastive loss, whose negatives are those of one part; in double precision."""
+    changes: Changes = {
+        "losses.contrastive": 0,
+        "training.steps": 2,
+        "training.precision": "fp64",
+        "training.reconstruct": 8,
+        "data.lanes": 2,
+    }
+    whole, parts = (
+        train_lean(3, tmp_path / f"{count}", {**changes, "training.accumulation": count}).folder for count in (1, 4)
+    )
+    for one, four in zip(RunFolder(whole).metrics(), RunFolder(parts).metrics(), strict=True):
+        names = {name for name in one if name.startswith(("loss/", "grad_norm/"))}
+        assert {"loss/discriminator", "loss/adversarial", "loss/pixel", "loss/fake"} <= names
+        assert {name: four[name] for name in names} == pytest.approx({name: one[name] for name in names}, rel=1e-5)
 
 
 def test_the_generators_term_leaves_no_gradient_in_the_discriminator(tmp_path: Path) -> None:
     run = begin(3, tmp_path / "run")
     assert run.adversary is not None
     batch = run.next_batch()
-    terms = run.losses(run.objective.run(run.trainee, batch), batch, 0)
+    terms = run.losses(batch)
     assert terms["adversarial"].requires_grad
     run.backward(terms)
-    assert all(weight.grad is None for weight in run.adversary.bare.parameters())
-    assert all(weight.requires_grad for weight in run.adversary.bare.parameters())
+    assert all(weight.grad is None for weight in run.adversary.module.parameters())
+    assert all(weight.requires_grad for weight in run.adversary.module.parameters())
     assert all(weight.grad is not None for weight in run.network.decoder.parameters())
 
 
@@ -170,11 +188,10 @@ def test_the_discriminators_turn_leaves_no_gradient_in_the_generator(tmp_path: P
     run = begin(3, tmp_path / "run")
     assert run.adversary is not None
     batch = run.next_batch()
-    output = run.objective.run(run.trainee, batch)
-    before = {name: value.clone() for name, value in run.adversary.bare.state_dict().items()}
-    run.oppose(output, batch, 0)
+    before = {name: value.clone() for name, value in run.adversary.module.state_dict().items()}
+    run.oppose(batch)
     assert all(weight.grad is None for weight in run.network.parameters())
-    after = run.adversary.bare.state_dict()
+    after = run.adversary.module.state_dict()
     assert any(not torch.equal(value, after[name]) for name, value in before.items())
     assert run.adversary.lecam.ema_real != 0
 
@@ -195,10 +212,7 @@ def test_captions_reach_the_contrastive_loss_in_the_order_of_the_images(tmp_path
     captions = [batch.captions[i] for i in order]
     permuted = with_images(batch, batch.images[order], captions)
     mixed_up = with_images(batch, batch.images, captions)
-    whole, same, other = (
-        run.losses(run.objective.run(run.trainee, one), one, 0)["contrastive"].item()
-        for one in (batch, permuted, mixed_up)
-    )
+    whole, same, other = (run.losses(one)["contrastive"].item() for one in (batch, permuted, mixed_up))
     assert same == pytest.approx(whole, rel=1e-4)
     assert other != pytest.approx(whole, rel=1e-4)
 

@@ -15,6 +15,7 @@ from muse_core.model.network import MuseNetwork
 from muse_core.runs import RunFolder
 from muse_core.stages.start import RunSummary
 from muse_core.stages.validation import Validation, without_masks
+from muse_core.training.loop import draw, evaluate
 from tests.training.mini import begin, last_weights
 
 
@@ -63,8 +64,8 @@ def test_measuring_leaves_weights_gradients_and_chance_alone(tmp_path: Path) -> 
     run.average.shadow["connector.to_latent.weight"].add_(1.0)
     before = {name: value.clone() for name, value in run.network.state_dict().items()}
     chance = torch.get_rng_state()
-    run.evaluate(1)
-    run.sample(1)
+    evaluate(run.trainer, 1)
+    draw(run.trainer, 1)
     assert all(torch.equal(value, before[name]) for name, value in run.network.state_dict().items())
     assert all(weight.grad is None for weight in run.network.parameters())
     assert torch.equal(torch.get_rng_state(), chance)
@@ -78,9 +79,9 @@ def test_samples_are_pictures(three_stages: Mapping[int, RunSummary]) -> None:
 
 def test_without_held_out_data_nothing_is_measured_and_nothing_drawn(tmp_path: Path) -> None:
     run = begin(1, tmp_path / "run")
-    assert run.validation is None
-    run.evaluate(1)
-    run.sample(1)
+    assert run.task.validation is None
+    evaluate(run.trainer, 1)
+    draw(run.trainer, 1)
     assert run.folder.metrics() == []
     assert not run.folder.sample_path(1).exists()
 
@@ -94,14 +95,14 @@ def test_held_out_images_are_kept_without_their_masks() -> None:
 
 def test_held_out_scenes_are_not_those_trained_on(tmp_path: Path) -> None:
     run = begin(1, tmp_path / "run", {"data.val": "demo:val"})
-    assert run.validation is not None
-    held = {key for batch in run.validation.batches for key in batch.keys}
+    assert run.task.validation is not None
+    held = {key for batch in run.task.validation.batches for key in batch.keys}
     assert len(held) == 6
     assert not held & set(run.next_batch().keys)
 
 
 def test_drawing_needs_no_teacher(three_stages: Mapping[int, RunSummary], tmp_path: Path) -> None:
     run = begin(1, tmp_path / "run", {"data.val": "demo:val", "losses.topology": 0})
-    run.sample(3)
+    draw(run.trainer, 3)
     assert run.folder.sample_path(3).is_file()
     assert last_weights(three_stages[1])

@@ -36,6 +36,10 @@ class Average:
             value.copy_(shadow[name])
         self.updates, self.cap = updates, cap
 
+    def stored(self) -> dict[str, Tensor]:
+        """Return the average as a checkpoint holds it."""
+        return {name: weight.detach().cpu().contiguous() for name, weight in self.shadow.items()}
+
     @contextmanager
     def swapped_in(self) -> Iterator[None]:
         """Run a block with the averaged weights in place of the current ones."""
