@@ -15,6 +15,7 @@ from uuid import uuid4
 
 from muse_core.errors import ExitCode, MuseError
 from muse_core.image_files import ImageFile
+from muse_core.machine import without_secrets
 from muse_core.offline import OFFLINE, is_away, is_offline
 
 PROJECT = "muse"
@@ -91,7 +92,7 @@ class WandB:
         os.environ.setdefault("WANDB_SILENT", "true")
         os.environ.setdefault("WANDB_FINISH_TIMEOUT", "300")
         mode = {"mode": "offline"} if is_offline() and not _wandb_stays_here() else {}
-        project = os.environ.get("WANDB_PROJECT") or PROJECT
+        project = beginning.known.get("project") or os.environ.get("WANDB_PROJECT") or PROJECT
         options = {"id": beginning.known.get("id"), "resume": "allow", "name": beginning.folder.name, **mode}
         with _undone_by(lambda: import_module("wandb").finish(exit_code=1)):
             self._tracker = _started("WandBTracker", project, **options)
@@ -125,12 +126,12 @@ class MLflow:
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
         os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
         self._mlflow = import_module("mlflow")
-        known = beginning.known
-        self._moved = "store" in known and "MLFLOW_TRACKING_URI" not in os.environ
+        known, before = beginning.known, beginning.known.get("store", "")
+        self._moved = bool(before) and not is_away(before) and not os.environ.get("MLFLOW_TRACKING_URI")
         if self._moved:
-            self._mlflow.set_tracking_uri(known["store"])
-        store = str(self._mlflow.get_tracking_uri())
-        run_id = known["id"] if known.get("store") == store else None
+            self._mlflow.set_tracking_uri(before)
+        store = without_secrets(str(self._mlflow.get_tracking_uri()))
+        run_id = known["id"] if before == store else None
         with _undone_by(lambda: self.end(ok=False)):
             self._tracker = _started("MLflowTracker", PROJECT, run_id=run_id, run_name=beginning.folder.name)
             if run_id is None:  # parameters are given once
@@ -234,7 +235,7 @@ def _address_of(name: str) -> str | None:
     for variable in variables.get(name, ()):
         value = os.environ.get(variable, "")
         if value and (name != "mlflow" or is_away(value) or value.startswith("databricks")):
-            return f"{variable}={value}"
+            return without_secrets(f"{variable}={value}")
     return None
 
 
