@@ -6,6 +6,7 @@ The values are in `maps`, what a figure shows in `panels`, the drawing in `figur
 from collections.abc import Sequence
 from pathlib import Path
 
+from muse_core.json_text import utf8
 from muse_core.marks import Mark
 from muse_core.ownership import refuse_taken, write_file
 from muse_core.viz.explorer import explorer_page
@@ -72,5 +73,5 @@ def attention_content(
     several = [scenes] if isinstance(scenes, Scene) else list(scenes)
     if kind == "html":
         only = several[0].title if len(several) == 1 else ""
-        return explorer_page(several, title=f"Attention in {only}" if only else "Attention", scale=scale).encode()
+        return utf8(explorer_page(several, title=f"Attention in {only}" if only else "Attention", scale=scale))
     return figure_bytes(attention_figure(several, style=style, smooth=smooth, look=look, scale=scale), kind)

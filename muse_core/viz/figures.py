@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from muse_core.errors import MuseError
+from muse_core.text_files import readable
 from muse_core.viz.lettering import DPI, INK, SOFT, balanced, face, joined, shortened, wrapped
 from muse_core.viz.maps import AttentionMap, Scene
 from muse_core.viz.panels import Look, Panel, Rows, map_values, rows_of, scale_of
@@ -283,7 +284,7 @@ def _write(
     figure.text(
         left / width,
         1 - top / height,
-        words,
+        readable(words),
         fontsize=size,
         fontweight=weight,
         color=colour,

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from PIL import Image, ImageDraw
 
 from muse_core.errors import MuseError
+from muse_core.text_files import readable
 from muse_core.viz.pixels import (
     INK,
     Pixels,
@@ -198,9 +199,9 @@ def _row_height(row: Sequence[_Cell]) -> int:
 
 def _paste(sheet: Image.Image, cell: _Cell, left: int, top: int, label: int) -> None:
     write = ImageDraw.Draw(sheet)
-    write.text((left + 1, top), cell.above, fill=(*INK, 255), font=font(TEXT))
+    write.text((left + 1, top), readable(cell.above), fill=(*INK, 255), font=font(TEXT))
     bottom = top + label
     if cell.pixels is not None:
         sheet.paste(Image.fromarray(cell.pixels), (left, top + label))
         bottom += cell.pixels.shape[0]
-    write.text((left + 1, bottom + 4), cell.below, fill=(*INK, 255), font=font(TEXT))
+    write.text((left + 1, bottom + 4), readable(cell.below), fill=(*INK, 255), font=font(TEXT))

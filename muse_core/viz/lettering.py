@@ -5,6 +5,8 @@ from functools import cache, lru_cache
 from matplotlib.backends.backend_agg import RendererAgg
 from matplotlib.font_manager import FontProperties, fontManager
 
+from muse_core.text_files import readable
+
 DPI = 200
 INK, SOFT = "#1b1d22", "#5f6570"
 FACES = ("Inter", "Helvetica Neue", "Helvetica", "Arial", "Liberation Sans", "DejaVu Sans")
@@ -21,7 +23,7 @@ def face() -> str:
 def text_width(words: str, size: float, weight: str = "normal") -> float:
     """Return how wide words are at a size in points."""
     font = FontProperties(family=face(), size=size, weight=weight)
-    return float(_renderer().get_text_width_height_descent(words, font, False)[0])
+    return float(_renderer().get_text_width_height_descent(readable(words), font, False)[0])
 
 
 @cache
@@ -30,7 +32,11 @@ def _renderer() -> RendererAgg:
 
 
 def shortened(words: str, width: float, size: float, weight: str = "normal") -> str:
-    """Return words that fit into a width, with an ellipsis in the middle if need be: names differ at their ends."""
+    """Return words that fit into a width, with an ellipsis in the middle if need be: names differ at their ends.
+
+    No typeface has what is no text: bytes of a name that are not UTF-8 are spelled as escapes.
+    """
+    words = readable(words)
     if text_width(words, size, weight) <= width:
         return words
     kept = next(
