@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from muse_cli.output import out
 from muse_core.errors import ExitCode, MuseError
+from muse_core.runs import resume_command
 
 if TYPE_CHECKING:
     from muse_core.data.sharding.team import Rank
@@ -189,7 +190,7 @@ def _cause(run: "RunFolder", error: Exception) -> Exception:
     status = run.status
     if status.state == "failed" and status.error and not _LOST.search(status.error):
         return MuseError(status.error, hint=status.hint, exit_code=status.exit_code or ExitCode.STOPPED)
-    what, hint = "another process of this run has ended without a word", f"muse train --resume {run.path}, as before"
+    what, hint = "another process of this run has ended without a word", f"{resume_command(run.path)}, as before"
     lost = MuseError(what, hint=hint, exit_code=ExitCode.STOPPED)
     run.fail(lost, overrule=True)
     return lost

@@ -17,6 +17,7 @@ from muse_cli.output import out
 from muse_core.devices import chosen_for
 from muse_core.errors import ExitCode, MuseError
 from muse_core.machine import cores
+from muse_core.runs import resume_command
 
 if TYPE_CHECKING:
     from muse_core.devices import Devices
@@ -227,7 +228,7 @@ def _failure(folder: "RunFolder", codes: list[int | None]) -> MuseError:
     ended = f"was ended by signal {-code}" if code < 0 else f"ended with code {code}"
     error = MuseError(
         f"process {rank} of {len(codes)} {ended}",
-        hint=f"muse train --resume {folder.path}",
+        hint=resume_command(folder.path),
         exit_code=ExitCode.STOPPED,
     )
     folder.fail(error, overrule=True)

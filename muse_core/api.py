@@ -267,10 +267,10 @@ def segment(
 def inspect(
     where: str | Path, *, deep: bool = False, readers: int | None = None, progress: Progress | None = None
 ) -> Inspection:
-    """Look through shards, a checkpoint or a run; what is wrong is in `problems`.
+    """Look through shards, a folder of images, a tokenizer or a run; what is wrong is in `problems`.
 
     Args:
-        where: shards, a checkpoint folder, a run folder, or "latest".
+        where: data, or whatever `load_tokenizer` takes.
         deep: of shards, decode every picture, rather than read its header.
         readers: of shards, say whether so many ranks x workers can be fed.
         progress: who is told.

@@ -155,7 +155,11 @@ def _with_way(hint: str | None, way: str) -> str:
     """Return the hint of an error in a demo: a stage goes on with the demo, everything else before it."""
     if hint is None:
         return way
-    return re.sub(r"muse train --resume \S+", way, hint) if "muse train --resume" in hint else f"{hint}; then {way}"
+    return (
+        re.sub(r"muse train --resume ('[^']*'|\S+)", way, hint)
+        if "muse train --resume" in hint
+        else f"{hint}; then {way}"
+    )
 
 
 def _do(journal: Journal, progress: Progress) -> dict[str, Any]:

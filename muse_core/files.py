@@ -7,6 +7,7 @@ import os
 import platform
 import re
 import shutil
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import count
@@ -29,6 +30,8 @@ Strangers = Callable[[Path], Sequence[str]]
 """Lists what is in a folder and was not written by muse."""
 
 _written_here = count()
+_LOOKING_S = 0.02
+"""Longer than `is_abandoned` keeps a folder to see whether somebody does."""
 _LONG_NAME = 200
 """Bytes; file systems end at 255."""
 _scratch_here: set[Path] = set()
@@ -230,15 +233,44 @@ def held(folder: Path, shown: Path | None = None) -> Iterator[None]:
             _held_here.discard(here)
 
 
+def is_abandoned(folder: Path) -> bool:
+    """Return whether a process of this machine kept `folder` and has ended without a word.
+
+    False where it cannot be told: nobody ever kept it, it was kept on another machine, or its file system has no locks.
+    """
+    hold = folder / HOLD
+    if fcntl is None or folder.resolve() in _held_here:  # closing the file here would end this process's own hold
+        return False
+    try:
+        with hold.open(encoding="utf-8") as file:
+            was_here = file.read(200).strip().endswith(f" on {platform.node()}")
+            return was_here and _is_free(file.fileno())
+    except (OSError, ValueError):
+        return False
+
+
+def _is_free(handle: int) -> bool:
+    try:
+        fcntl.lockf(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)  # given back when the file is closed
+    except OSError:
+        return False
+    return True
+
+
 def _locked(handle: int) -> bool:
     if fcntl is None:
         return True
-    try:
-        # Not flock, which a forked reader would share and keep after its parent was killed.
-        fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        return error.errno not in (errno.EACCES, errno.EAGAIN)
-    return True
+    for pause in (_LOOKING_S, _LOOKING_S, 0.0):
+        try:
+            # Not flock, which a forked reader would share and keep after its parent was killed.
+            fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in (errno.EACCES, errno.EAGAIN):
+                return True
+            time.sleep(pause)
+        else:
+            return True
+    return False
 
 
 def _in_use(folder: Path, who: str) -> MuseError:

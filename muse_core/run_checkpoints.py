@@ -3,6 +3,7 @@
 Nothing here knows what is inside a checkpoint, or what makes one the best.
 """
 
+import shlex
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 from muse_core.errors import MuseError
 from muse_core.files import write_atomically, written_aside
 from muse_core.run_files import is_left_over, remove_step, strangers_in_step
+from muse_core.run_status import resume_command
 
 LAST, BEST = "last", "best"
 POINTERS = (LAST, BEST)
@@ -94,7 +96,7 @@ def way_around_damage(run: Path) -> str:
         return ""
     before, last = checkpoints[-2:]
     aside = run.with_name(f"{run.name}-{last.name}-damaged")
-    return f"mv {last} {aside} && muse train --resume {run} goes on behind step {step_of(before)}"
+    return f"{shlex.join(['mv', str(last), str(aside)])} && {resume_command(run)} goes on behind step {step_of(before)}"
 
 
 def split_pointer(where: str | Path) -> tuple[str, str] | None:

@@ -8,7 +8,7 @@ from muse_core.errors import MuseError, MuseWarning
 from muse_core.remembered import remember, remembered
 from muse_core.run_checkpoints import FOLDER, LAST, needed_best, split_pointer
 from muse_core.run_files import may_be_run
-from muse_core.run_status import KINDS, TOKENIZER, Status
+from muse_core.run_status import KINDS, TOKENIZER, Status, resume_command
 from muse_core.runs import RunFolder, is_checkpoint, is_run, runs_dir
 
 
@@ -97,13 +97,13 @@ def latest_finished(kind: str = TOKENIZER) -> RunFolder:
     newest = newest_finished(kind=kind)
     if newest is not None:
         return newest
-    others = [(run, status) for run, status in readable_runs(kinds=(kind,)) if status.state != "finished"]
+    others = [(run, run.seen) for run, status in readable_runs(kinds=(kind,)) if status.state != "finished"]
     if not others:
         hint = "make one with `muse demo`, or name a --checkpoint"
         raise MuseError(f"there is no run in {runs_dir()}", hint=hint)
     run, status = others[0]
     what = f"there is no finished run in {runs_dir()}: {run.path} is {status.progress()}"
-    raise MuseError(what, hint=f"muse train --resume {run.path}, or name a --checkpoint")
+    raise MuseError(what, hint=f"{resume_command(run.path)}, or name a --checkpoint")
 
 
 def find_run(where: str | Path) -> RunFolder:
@@ -165,5 +165,5 @@ def _named(path: Path) -> RunFolder:
 def _last_of(run: RunFolder) -> Path:
     checkpoint = run.last_checkpoint()
     if checkpoint is None:
-        raise MuseError(f"{run.path} has no checkpoint yet (it is {run.status.state} at step {run.status.step})")
+        raise MuseError(f"{run.path} has no checkpoint yet (it is {run.seen.progress()})")
     return checkpoint

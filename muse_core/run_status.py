@@ -1,18 +1,26 @@
 """The status of a run, as status.json holds it."""
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from types import NoneType
 from typing import Any, Literal, Self
 
 from muse_core.errors import TRAINING_MEMORY, ExitCode, MuseError, explained
 from muse_core.machine import without_secrets
 
-State = Literal["running", "finished", "failed", "interrupted"]
+State = Literal["running", "finished", "failed", "interrupted", "stopped"]
+"""As status.json has it, except `stopped`: said to be running by a process that is no more."""
 
 TOKENIZER = "tokenizer"
 KINDS = (TOKENIZER,)
 """Kinds of runs that this version trains and uses; others are listed and never taken by default."""
+
+
+def resume_command(run: Path) -> str:
+    """Return what to type to go on with a run, whatever its path holds."""
+    return shlex.join(["muse", "train", "--resume", str(run)])
 
 
 @dataclass(frozen=True)

@@ -19,14 +19,14 @@ import yaml
 
 from muse_core import run_checkpoints as saved
 from muse_core.errors import ExitCode, MuseError
-from muse_core.files import free_name, held, read_json, write_atomically, write_json
+from muse_core.files import free_name, held, is_abandoned, read_json, write_atomically, write_json
 from muse_core.home import expanded
 from muse_core.interrupts import Terminated as Terminated
 from muse_core.json_text import finite, utf8
 from muse_core.machine import environment, without_secrets
 from muse_core.records import read_records
 from muse_core.run_files import RUNS, is_run as is_run
-from muse_core.run_status import KINDS, TOKENIZER, Status as Status
+from muse_core.run_status import KINDS, TOKENIZER, Status as Status, resume_command as resume_command
 from muse_core.text_files import read_text_file
 from muse_core.yaml_files import yaml_of
 
@@ -127,6 +127,12 @@ class RunFolder:
         except ValueError as error:
             raise MuseError(f"{path} is not the status of a run: {error}") from None
 
+    @property
+    def seen(self) -> Status:
+        """Return the status as it is to be shown: a process that was killed could not write that it stopped."""
+        status = self.status
+        return replace(status, state="stopped") if status.state == "running" and is_abandoned(self.path) else status
+
     def update(self, *, step: int | None = None, **details: Any) -> None:
         """Note the step that was reached, and numbers worth listing."""
         old = self.status
@@ -155,7 +161,7 @@ class RunFolder:
         if self.status.state == "failed":
             return
         code = getattr(error, "exit_code", int(ExitCode.INTERRUPTED))
-        hint = f"muse train --resume {self.path}"
+        hint = resume_command(self.path)
         self._write_status(replace(self.status, state="interrupted", hint=hint, exit_code=code))
 
     def _write_status(self, status: Status) -> None:

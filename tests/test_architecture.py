@@ -37,7 +37,7 @@ ARROWS = {
     "marks": {"json_text"},
     "ownership": {"errors", "files", "marks"},
     "run_files": {"files", "marks", "ownership"},
-    "run_checkpoints": {"errors", "files", "run_files"},
+    "run_checkpoints": {"errors", "files", "run_files", "run_status"},
     "rules": set(),
     "plugin_errors": {"registry"},
     "suggestions": set(),

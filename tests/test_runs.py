@@ -11,12 +11,14 @@ from typing import Any
 import pytest
 
 from muse_core.errors import ExitCode, MuseError
-from muse_core.files import free_name, read_json, write_atomically, written_aside
+from muse_core.files import HOLD, free_name, read_json, write_atomically, written_aside
 from muse_core.interrupts import Terminated
 from muse_core.machine import without_secrets
 from muse_core.progress import Logged, Silent
 from muse_core.run_search import find, find_run, list_runs, newest_finished, run_of, unfinished
 from muse_core.runs import FollowerFolder, RunFolder, new_path
+from muse_core.viz.runview import read_run
+from muse_core.viz.story import card
 
 SETTINGS = {"run": {"stage": 1, "size": "tiny"}, "optim": {"lr": 0.001}}
 
@@ -221,6 +223,53 @@ def test_one_process_at_a_time_writes_to_a_folder(tmp_path: Path) -> None:
     with run.held():
         assert not begin(run.path, overwrite=True).checkpoints()
     assert subprocess.run(again, capture_output=True, check=False).returncode == 0
+
+
+def test_a_run_whose_process_was_killed_is_seen_to_have_stopped(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "my run")
+    code = (
+        "import sys, time; from pathlib import Path; from muse_core.runs import RunFolder\n"
+        "run = RunFolder(Path(sys.argv[1]))\n"
+        "with run.held():\n"
+        "    RunFolder.create(run.path, {}, {}, stage=1, size='tiny', steps=10).update(step=3)\n"
+        "    print('begun', flush=True); time.sleep(600)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code, str(run.path)], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "begun\n"
+        assert run.seen == run.status, "somebody writes to it"
+        assert card(read_run(run.path)).state == "running"
+        process.kill()
+    assert run.status.state == "running", "who was killed could not say so"
+    assert run.seen.progress() == "stopped at step 3 of 10"
+    shown = card(read_run(run.path))
+    assert (shown.state, shown.hint) == ("stopped", f"muse train --resume '{run.path}'")
+    with run.held():
+        run.resume()
+        assert run.seen.state == "running"
+        with pytest.raises(MuseError, match="in use: this process"), run.held():
+            pass
+
+
+@pytest.mark.parametrize("holder", ["process 1 on another-machine", "", None])
+def test_nobody_is_called_dead_who_may_live_elsewhere(tmp_path: Path, holder: str | None) -> None:
+    run = begin(tmp_path / "r")
+    if holder is not None:
+        (run.path / HOLD).write_text(f"{holder}\n")
+    assert run.seen.state == "running"
+
+
+def test_looking_at_a_run_keeps_nobody_from_it(tmp_path: Path) -> None:
+    """Locks of this kind end when any file of the folder's holder is closed, or may be taken by who only looks."""
+    code = "import sys; from pathlib import Path; from muse_core.files import held; held(Path(sys.argv[1])).__enter__()"
+    run = begin(tmp_path / "r")
+    with run.held():
+        assert run.seen.state == "running"
+        done = subprocess.run([sys.executable, "-c", code, str(run.path)], capture_output=True, check=False)
+        assert done.returncode != 0, "it is still kept"
+    assert run.seen.state == "stopped"
+    with run.held():
+        pass
 
 
 def test_a_file_system_without_locks_keeps_nobody_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -85,13 +85,14 @@ INFER = CommandSpec(
     ),
 )
 INSPECT = CommandSpec(
-    "Say what shards, a checkpoint or a run are, and whether they are healthy.",
+    "Say what shards, a tokenizer or a run are, and whether they are healthy.",
     "muse_cli.commands.inspect:inspect",
     "Look",
     (
         "muse inspect shards/ --readers 2",
         "muse inspect shards/ --deep --sample 16",
         "muse inspect runs/tiny-stage3-20261123-1502",
+        "muse inspect tiny",
     ),
 )
 ATTN_VIZ = CommandSpec(

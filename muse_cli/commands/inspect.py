@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 
 def inspect(
     thing: Annotated[
-        str, typer.Argument(metavar="THING", help="Shards, a folder of images, a checkpoint, a run, or `latest`.")
+        str,
+        typer.Argument(
+            metavar="THING", help="Shards, a folder of images, a checkpoint, a run, `latest`, or a tokenizer's name."
+        ),
     ],
     deep: Annotated[bool, typer.Option("--deep", help="Decode every picture, not only its header.")] = False,
     sample: Annotated[

@@ -45,18 +45,21 @@ def section(name: str, rows: list[Row], *, titled: bool) -> str:
 def runs() -> list[Row]:
     """List runs, the one updated last first; those outside the runs folder by their whole path."""
     from muse_core.run_search import list_runs
-    from muse_core.runs import runs_dir
+    from muse_core.runs import resume_command, runs_dir
 
     found = list_runs()
     if not found:
         out.say(f"no run in {runs_dir()}, and none is remembered elsewhere: `muse demo` makes some")
-    return [_run(run) for run in found]
+    rows = [_run(run) for run in found]
+    for run in [run for run, row in zip(found, rows, strict=True) if row["state"] == "stopped"]:
+        out.say(f"{run.path} {run.seen.progress()}, and no process writes to it: {resume_command(run.path)}")
+    return rows
 
 
 def _run(run: "RunFolder") -> Row:
     row: Row = {"run": str(run.path)}
     try:
-        status = run.status
+        status = run.seen
     except MuseError as error:
         out.warn(f"{error.what}; {error.hint}" if error.hint else error.what)
         return row | {"kind": None, "size": None, "stage": None, "state": "unreadable", "step": None, "best": None}

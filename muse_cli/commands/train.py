@@ -259,14 +259,14 @@ def say_first(text: str) -> None:
 def tell_what_is_saved(error: KeyboardInterrupt) -> None:
     """Let the end of a command say which step of its run is saved, as far as there is a run, and how to go on."""
     from muse_core.run_checkpoints import step_of
-    from muse_core.runs import RunFolder
+    from muse_core.runs import RunFolder, resume_command
 
     folder: Path | None = getattr(error, "run", None)
     if folder is None:
         return
     last = RunFolder(folder).last_checkpoint()
     saved = f"step {step_of(last)} of {folder} is saved" if last else f"no step of {folder} was saved yet"
-    vars(error).update(saved=saved, hint=f"muse train --resume {folder}")
+    vars(error).update(saved=saved, hint=resume_command(folder))
 
 
 def show_plans(asked: list[Request], sets: list[str] | None, config: Path | None, assume: str | None) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-Kind = Literal["shards", "images", "latents", "checkpoint", "run"]
+Kind = Literal["shards", "images", "latents", "checkpoint", "tokenizer", "run"]
 
 
 @dataclass(frozen=True)

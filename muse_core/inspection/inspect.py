@@ -7,23 +7,25 @@ from pathlib import Path
 from muse_core.data.folders import FolderSource, open_folder
 from muse_core.data.places import is_address
 from muse_core.data.shards import find_shards
+from muse_core.errors import MuseError
 from muse_core.inspection.findings import Inspection
-from muse_core.model.locating import STATS_NAME, is_export, look_up, released_file
+from muse_core.model.locating import STATS_NAME, is_export, known_names, look_up, named_plugin, released_file
 from muse_core.progress import Progress, Silent
 from muse_core.run_checkpoints import split_pointer
 from muse_core.run_search import find, find_run
 from muse_core.runs import is_run
+from muse_core.suggestions import did_you_mean
 
 
 def inspect(
     where: str | Path, *, deep: bool = False, readers: int | None = None, progress: Progress | None = None
 ) -> Inspection:
-    """Look through shards, a folder of images, a checkpoint, a run folder, or "latest", the run updated last.
+    """Look through shards, a folder of images, a tokenizer, a run folder, or "latest", the run updated last.
 
     Args:
-        where: what to look at: a run; a checkpoint folder of ours, or RUN:best; an exported tokenizer or a checkpoint
-            of the public code, as a file or the folder that holds it; a folder of latents or of images;
-            anything else is read as shards.
+        where: what to look at: whatever `load_tokenizer` takes, which is a run, or RUN:best; a checkpoint folder of
+            ours; an exported tokenizer or a checkpoint of the public code, as a file or the folder that holds it; the
+            name of a tokenizer. Else a folder of latents or of images; anything else is read as shards.
         deep: of shards and images, decode every picture.
         readers: of the same, say whether so many ranks x workers can be fed.
         progress: told of every shard.
@@ -40,6 +42,8 @@ def inspect(
         return _weights(path, holder, progress)
     if (path / STATS_NAME).is_file():
         return _latents(path, progress)
+    if named_plugin(where):
+        return _tokenizer(str(where), progress)
     folder = open_folder(str(where))
     if folder is not None:
         return _folder(folder, deep, readers, progress)
@@ -73,6 +77,13 @@ def _weights(path: Path, holder: Path, progress: Progress) -> Inspection:
     return inspect_weights(holder if is_export(holder) else path)
 
 
+def _tokenizer(where: str, progress: Progress) -> Inspection:
+    progress.say(f"inspect: tokenizer {look_up(where).text}; it is loaded")
+    from muse_core.inspection.tokenizers import inspect_tokenizer
+
+    return inspect_tokenizer(where)
+
+
 def _latents(path: Path, progress: Progress) -> Inspection:
     progress.say(f"inspect: latents {path}; every sample")
     from muse_core.inspection.latents import inspect_latents
@@ -92,8 +103,23 @@ def _how(deep: bool) -> str:
 
 
 def _shards(where: str, deep: bool, readers: int | None, progress: Progress) -> Inspection:
-    named = where if is_address(where) else f"{where}, {len(find_shards(where, 'train')):,}"
+    named = where if is_address(where) else f"{where}, {_count(where):,}"
     progress.say(f"inspect: shards {named}; {_how(deep)}")
     from muse_core.inspection.shards import inspect_shards
 
     return inspect_shards(where, deep=deep, readers=readers, progress=progress)
+
+
+def _count(where: str) -> int:
+    """Return how many shards there are; for a word that names nothing, the hint has names that are like it.
+
+    Raises:
+        MuseError: there are none.
+    """
+    try:
+        return len(find_shards(where, "train"))
+    except MuseError as error:
+        meant = did_you_mean(where, known_names())
+        if not meant:
+            raise
+        raise MuseError(error.what, hint=f"{meant} {error.hint or ''}".strip(), exit_code=error.exit_code) from None

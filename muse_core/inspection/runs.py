@@ -14,7 +14,7 @@ from muse_core.errors import MuseError
 from muse_core.inspection.checkpoints import inspect_checkpoint
 from muse_core.inspection.findings import Findings, Inspection
 from muse_core.run_checkpoints import BEST, pointed_at, step_of, way_around_damage
-from muse_core.runs import RunFolder
+from muse_core.runs import RunFolder, resume_command
 from muse_core.settings.train import TrainSettings
 
 
@@ -26,7 +26,7 @@ def inspect_run(path: Path) -> Inspection:
     """
     run = RunFolder.open(path)
     problems, notes = Findings(), Findings()
-    status, last = run.status, run.last_checkpoint()
+    status, last = run.seen, run.last_checkpoint()
     _judge_config(run, problems)
     _judge_metrics(run, problems)
     for left in sorted((path / "checkpoints").glob(".step-*")):
@@ -104,4 +104,4 @@ def _going_on(run: RunFolder, last: Path | None, inside: Inspection | None) -> s
     if last and (inside is None or (inside.problems and not inside.facts["can"]["train --resume"])):
         return f"not from {last.name}, which is damaged" + (f": {way}" if (way := way_around_damage(run.path)) else "")
     start = last.name.removeprefix("step-").lstrip("0") if last else "0"
-    return f"muse train --resume {run.path} goes on behind step {start or '0'}"
+    return f"{resume_command(run.path)} goes on behind step {start or '0'}"

@@ -9,7 +9,7 @@ from torch import Tensor
 from muse_core.errors import ExitCode, MuseError
 from muse_core.model.checkpoint import CheckpointState, is_checkpoint
 from muse_core.model.export import carries_text, load_carried_text
-from muse_core.model.locating import SHIPPED as SHIPPED
+from muse_core.model.locating import SHIPPED as SHIPPED, named_plugin
 from muse_core.model.network import MuseNetwork
 from muse_core.model.opening import locate, open_network
 from muse_core.model.teacher import StructureTeacher
@@ -18,7 +18,6 @@ from muse_core.model.tokenizer import AlignedMuseTokenizer, MuseTokenizer, Origi
 from muse_core.model.untouched import UntouchedEncoder
 from muse_core.model.weights import published, tiny
 from muse_core.model.weights.parts import find_part, missing_parts
-from muse_core.registry import discover
 
 TINY_NOTE = "its structure teacher was trained with masks"
 
@@ -37,12 +36,10 @@ def load_tokenizer(where: str | Path, device: str = "cpu") -> Any:
     Raises:
         MuseError: nothing of that name, a file is missing or damaged, or the plugin cannot be loaded.
     """
-    name, _, path = str(where).partition(":")
-    plugins = discover("muse.tokenizers")
-    if name in plugins and not Path(where).exists():
-        plugin = plugins[name]
+    plugin = named_plugin(where)
+    if plugin is not None:
         build: Callable[..., Any] = plugin.code()
-        return build(path or None, device)
+        return build(str(where).partition(":")[2] or None, device)
     return load_checkpoint(locate(where), device)
 
 

@@ -82,12 +82,13 @@ def locate(where: str | Path) -> Path:
     if not is_run(path) and not (path / "state.json").is_file() and released_file(path):
         return path
     if not path.exists() and str(where) != "latest":
-        hint = " ".join(filter(None, [did_you_mean(str(where), _names()), "muse ls tokenizers, muse ls runs"]))
+        hint = " ".join(filter(None, [did_you_mean(str(where), known_names()), "muse ls tokenizers, muse ls runs"]))
         raise MuseError(f"{where} does not exist", hint=hint)
     return find(where)
 
 
-def _names() -> list[str]:
+def known_names() -> list[str]:
+    """List what may be said for a tokenizer and is no path that was typed: names of plugins, `latest`, the runs."""
     return [*discover("muse.tokenizers"), "latest", *(str(run.path) for run in list_runs())]
 
 
@@ -97,11 +98,13 @@ def look_up(where: str) -> Named:
     Raises:
         MuseError: there is nothing of that name.
     """
-    name, _, path = where.partition(":")
-    plugin = None if Path(where).exists() else discover("muse.tokenizers").get(name)
-    if plugin is None:
-        return _at(locate(where))
-    return _announced(plugin, where, path)
+    plugin = named_plugin(where)
+    return _announced(plugin, where, where.partition(":")[2]) if plugin else _at(locate(where))
+
+
+def named_plugin(where: str | Path) -> Plugin | None:
+    """Return the tokenizer that NAME or NAME:PATH means; None for what lies there, and for every other word."""
+    return None if Path(where).exists() else discover("muse.tokenizers").get(str(where).partition(":")[0])
 
 
 def _announced(plugin: Plugin, where: str, path: str) -> Named:

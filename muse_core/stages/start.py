@@ -12,7 +12,7 @@ from muse_core.files import naming, refuse_unwritable, undo_aside
 from muse_core.model.identity import identity_of_weights
 from muse_core.progress import Logged, Progress, Silent, time_text
 from muse_core.run_search import note_place
-from muse_core.runs import FollowerFolder, RunFolder, new_path, refuse_in_the_way
+from muse_core.runs import FollowerFolder, RunFolder, new_path, refuse_in_the_way, resume_command
 from muse_core.settings.train import TrainSettings
 from muse_core.stages.plan import Plan, make_plan
 from muse_core.stages.setup import build_task, trainer_settings

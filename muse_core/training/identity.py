@@ -18,7 +18,7 @@ from muse_core.errors import ExitCode, MuseError
 from muse_core.files import read_json, write_json
 from muse_core.identity import FIRST_READER, Identity, Part, first_of
 from muse_core.image_files import READER
-from muse_core.runs import FollowerFolder, RunFolder
+from muse_core.runs import FollowerFolder, RunFolder, resume_command
 from muse_core.settings.train import TrainSettings
 
 FILE = "identity.json"
@@ -234,7 +234,7 @@ def refuse_absent(folder: RunFolder, settings: TrainSettings) -> None:
             if where:
                 open_readable(where, split=split, size=settings.model.resolution)
         except MuseError as error:
-            hint = f"muse train --resume {folder.path} {SPLITS[split]} PLACE, where they lie now"
+            hint = f"{resume_command(folder.path)} {SPLITS[split]} PLACE, where they lie now"
             if absolute(where or "") != where:
                 hint = f"go to the folder in which it was begun, or put them back: {where} is a relative path"
             what = f"the {split} data of {folder.path} cannot be read: {error.what}"

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from muse_core.errors import ExitCode, MuseError
+from muse_core.runs import resume_command
 
 _NEVER = 2**62
 
@@ -59,7 +60,7 @@ class Watch:
         raise self._error(step, key.partition(":")[0], bad)
 
     def _error(self, step: int, what: str, bad: list[str]) -> MuseError:
-        way_on = f"muse train --resume {self.run}"
+        way_on = resume_command(Path(self.run))
         if what in self.remedies:
             return MuseError(
                 f"step {step}: the {what} is not finite; nothing of this step was saved",

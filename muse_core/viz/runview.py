@@ -11,6 +11,8 @@ from pathlib import Path
 import yaml
 
 from muse_core.errors import MuseError
+from muse_core.files import is_abandoned
+from muse_core.runs import resume_command
 from muse_core.text_files import json_of, read_text_file
 from muse_core.yaml_files import yaml_of
 
@@ -123,7 +125,7 @@ def read_run(folder: Path) -> RunView:
         settings=_document(folder / "config.yaml", problems),
         origins=_document(folder / "origins.json", problems),
         environment=_document(folder / "environment.json", problems),
-        status=_document(folder / "status.json", problems),
+        status=_status(folder, problems),
         metrics=_rows(folder / "metrics.jsonl", problems),
         samples=_samples(folder / "samples"),
         scores=_scores(folder / "results", problems),
@@ -132,6 +134,14 @@ def read_run(folder: Path) -> RunView:
     if not (view.status or view.settings or view.scores or view.metrics or view.problems):
         raise MuseError(f"{folder} is not a run: it has neither status.json nor results", hint="muse ls runs")
     return view
+
+
+def _status(folder: Path, problems: list[str]) -> dict[str, Json]:
+    """Read the status as it is to be shown: a process that was killed could not write that it stopped."""
+    status = _document(folder / "status.json", problems)
+    if status.get("state") != "running" or not is_abandoned(folder):
+        return status
+    return status | {"state": "stopped", "hint": resume_command(folder)}
 
 
 def _document(path: Path, problems: list[str]) -> dict[str, Json]:

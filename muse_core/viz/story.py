@@ -52,8 +52,8 @@ def card(run: RunView) -> Card:
     """Tell how one run went."""
     state = str(run.status.get("state") or ("results only" if run.scores and not run.status else "state unknown"))
     trouble = run.status.get("error")
-    if state == "interrupted" and not trouble:
-        trouble = "The run was interrupted; it can be resumed."
+    if state in ("interrupted", "stopped") and not trouble:
+        trouble = f"The run was {'killed' if state == 'stopped' else state}; it can be resumed."
     return Card(
         label=run.label,
         facts=_facts(run),

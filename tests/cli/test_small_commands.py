@@ -36,6 +36,24 @@ def test_runs_tell_how_they_are(muse: Muse) -> None:
     assert "runs/mine" in muse("ls", "runs").out
 
 
+def test_a_run_that_was_killed_is_listed_as_stopped_with_the_way_on(muse: Muse) -> None:
+    for name in ("killed", "at work"):
+        RunFolder.create(Path("runs") / name, {}, {}, stage=2, size="tiny", steps=10).update(step=4)
+    with RunFolder(Path("runs/killed")).held():
+        pass  # and nothing was written when it was given back, as after SIGKILL
+    with RunFolder(Path("runs/at work")).held():
+        ended = muse("ls", "runs", "--json")
+    rows = {row["run"]: (row["state"], row["step"]) for row in ended.json["runs"]}
+    assert rows == {"runs/killed": ("stopped", "4/10"), "runs/at work": ("running", "4/10")}
+    assert (
+        "runs/killed stopped at step 4 of 10, and no process writes to it: muse train --resume runs/killed" in ended.err
+    )
+    assert "stopped at step 4 of 10" in muse("inspect", "runs/killed").out
+    refused = muse("eval", "latest", "--data", "demo:val:2")
+    assert " is stopped at step 4 of 10" in refused.err
+    assert "muse train --resume 'runs/at work'" in refused.err
+
+
 def test_a_run_that_cannot_be_read_does_not_hide_the_others(muse: Muse) -> None:
     for name in ("mine", "torn"):
         RunFolder.create(Path("runs") / name, {}, {}, stage=2, size="tiny", steps=10)
