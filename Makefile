@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PLUGINS := $(wildcard plugins/*/)
 
-.PHONY: demo test test-extras old check faults fuzz format clean
+.PHONY: demo test test-extras walk old check faults fuzz format clean
 
 demo: $(STAMP)
 	$(BIN)/muse demo
@@ -19,10 +19,16 @@ JOBS ?= 2
 test: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder -m '$(MARKED)'
 
-# What takes longer or needs an environment of its own: steps of size 1b, the plugins of release 0.1.0, and every tracker.
-# Packages are installed by the tests that need them.
+EXTRAS := -m pytest -o addopts='-ra --strict-markers --import-mode=importlib'
+
+# What takes longer or needs an environment of its own: steps of size 1b, the plugins of release 0.1.0, every tracker, and
+# the walk. Packages are installed by the tests that need them.
 test-extras: $(STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -o addopts='-ra --strict-markers --import-mode=importlib' tests/extras
+	OMP_NUM_THREADS=1 $(BIN)/python $(EXTRAS) tests/extras
+
+# From an empty folder, with only what `pip install .` brings: every command, and all they say comes next, with their seconds.
+walk: $(STAMP)
+	$(BIN)/python $(EXTRAS) -s tests/extras/test_walk.py
 
 # The sources of release 0.1.0 beside these: the same losses, resumed runs and scores.
 old: $(STAMP)

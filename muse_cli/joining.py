@@ -6,7 +6,7 @@ in the run, and that is what all of them end with.
 
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from muse_core.data.sharding.team import Rank
     from muse_core.runs import RunFolder
     from muse_core.settings.train import TrainSettings
+    from muse_core.stages.chain import Stage
 
 HERE = "127.0.0.1"
 PORT = 29500
@@ -37,7 +38,9 @@ def launched() -> "Rank | None":
     return rank if rank.count > 1 else None
 
 
-def start(rank: "Rank", settings: "TrainSettings", origins: Mapping[str, str]) -> dict[str, Any]:
+def start(
+    rank: "Rank", settings: "TrainSettings", origins: Mapping[str, str], later: "Sequence[Stage]" = ()
+) -> dict[str, Any]:
     """Train one stage as one of several; returns what --json prints, which only the first process does.
 
     Raises:
@@ -46,7 +49,7 @@ def start(rank: "Rank", settings: "TrainSettings", origins: Mapping[str, str]) -
     from muse_cli.launch import Team, create
 
     join(rank, settings.training.devices)
-    return follow(rank, from_first(rank, lambda: str(create(settings, origins, Team(rank.count, {})).path)))
+    return follow(rank, from_first(rank, lambda: str(create(settings, origins, Team(rank.count, {}), later).path)))
 
 
 def resume(rank: "Rank", folder: "RunFolder", settings: "TrainSettings") -> dict[str, Any]:

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from muse_core.devices import Devices
     from muse_core.runs import RunFolder
     from muse_core.settings.train import TrainSettings
+    from muse_core.stages.chain import Stage
 
 PATIENCE_S = 60.0
 """For processes that were asked to stop, and save."""
@@ -62,8 +63,8 @@ def team_for(asked: str, size: str) -> Team:
     return Team(len(chosen), {"ACCELERATE_USE_CPU": "true", "CUDA_VISIBLE_DEVICES": ""})
 
 
-def start(settings: "TrainSettings", origins: Mapping[str, str]) -> dict[str, Any]:
-    """Train one stage, in this process or in several; returns what --json prints.
+def start(settings: "TrainSettings", origins: Mapping[str, str], later: "Sequence[Stage]" = ()) -> dict[str, Any]:
+    """Train one stage, in this process or in several; returns what --json prints. later: the stages after it.
 
     Raises:
         MuseError: as a worker said, with its exit code.
@@ -73,12 +74,12 @@ def start(settings: "TrainSettings", origins: Mapping[str, str]) -> dict[str, An
 
     rank = joining.launched()
     if rank:
-        return joining.start(rank, settings, origins)
+        return joining.start(rank, settings, origins, later)
     team = team_for(settings.training.devices, settings.run.size)
     if team.processes == 1:
         team.enter()
-        return train(settings, origins, out.progress()).to_json()
-    return run_team(create(settings, origins, team), team)
+        return train(settings, origins, out.progress(), later).to_json()
+    return run_team(create(settings, origins, team, later), team)
 
 
 def resume(folder: "RunFolder", settings: "TrainSettings") -> dict[str, Any]:
@@ -136,7 +137,9 @@ def devices_in(settings: "TrainSettings") -> "Devices":
     return replace(found, count=rank.count)
 
 
-def create(settings: "TrainSettings", origins: Mapping[str, str], team: Team) -> "RunFolder":
+def create(
+    settings: "TrainSettings", origins: Mapping[str, str], team: Team, later: "Sequence[Stage]" = ()
+) -> "RunFolder":
     """Plan, and make the folder that the workers find their settings in."""
     from muse_core.stages.plan import make_plan
     from muse_core.stages.start import created
@@ -145,7 +148,7 @@ def create(settings: "TrainSettings", origins: Mapping[str, str], team: Team) ->
     for line in plan.lines:
         out.say(line)
     plan.refuse_if_incomplete()
-    with created(settings, origins, plan) as folder:
+    with created(settings, origins, plan, later) as folder:
         return folder
 
 

@@ -11,14 +11,16 @@ from muse_core.marks import KEY, mark_in, mark_of
 from muse_core.ownership import FolderKind, files_in, is_scratch
 
 STATES = ("running", "finished", "failed", "interrupted")
-_TOP = r"config\.yaml|(origins|identity|environment|status|trackers)\.json|metrics\.jsonl|log(-\d+)?\.txt"
+CHAIN = "chain.json"
+"""What a run keeps of the stages after it, until the next of them begins."""
+_TOP = r"chain\.json|config\.yaml|(origins|identity|environment|status|trackers)\.json|metrics\.jsonl|log(-\d+)?\.txt"
 _IN_STEP = r"(state\.json|(model|average|training)\.safetensors)"
 _NAMES = re.compile(
     rf"{_TOP}|checkpoints/(last|best)|checkpoints/step-\d{{7,}}/{_IN_STEP}|samples/step-\d{{7,}}\.png|tensorboard/events\.out\.tfevents\.[^/]+"
 )
 _BEFORE_STATUS = ("config.yaml", "origins.json", "environment.json")
 """What a run has before it has a status."""
-_BEGUN = {*_BEFORE_STATUS, "identity.json", HOLD}
+_BEGUN = {*_BEFORE_STATUS, "identity.json", CHAIN, HOLD}
 _OLD_REPORT = re.compile(rb'<meta name="generator" content="muse [0-9.]+">')
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from muse_core.errors import MuseError, MuseWarning
 from muse_core.remembered import remember, remembered
 from muse_core.run_checkpoints import FOLDER, LAST, needed_best, split_pointer
-from muse_core.run_files import may_be_run
+from muse_core.run_files import CHAIN, may_be_run
 from muse_core.run_status import KINDS, TOKENIZER, Status, resume_command
 from muse_core.runs import RunFolder, is_checkpoint, is_run, runs_dir
 
@@ -120,7 +120,7 @@ def find_run(where: str | Path) -> RunFolder:
 
 
 def unfinished(where: str | Path) -> RunFolder:
-    """Find the run to go on with: "latest" is the one updated last that is not finished.
+    """Find the run to go on with: "latest" is the one updated last that is not finished, or has stages after it.
 
     Raises:
         MuseError: there is none; whether there are runs at all is said.
@@ -129,7 +129,7 @@ def unfinished(where: str | Path) -> RunFolder:
         return _named(Path(where))
     runs = readable_runs()
     for run, status in runs:
-        if status.state != "finished":
+        if status.state != "finished" or (run.path / CHAIN).is_file():
             return run
     if not runs:
         raise _no_run()

@@ -5,13 +5,16 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks import pictures
+from benchmarks import pictures, tiny
+from muse_core.data.source import open_source
+from muse_core.data.vocabulary import vocabulary_of
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -103,3 +106,37 @@ def test_make_knows_the_two_commands() -> None:
 def test_linked_files_exist() -> None:
     for link in re.findall(r"\]\(([^)#:]+)\)", README):
         assert (ROOT / link).exists(), link
+
+
+def test_numbers_with_a_spread_are_those_of_the_ablation() -> None:
+    found = re.findall(r"([+-][\d.]+) ± ([\d.]+) (dB PSNR|points of mIoU)", README)
+    assert [what for *_, what in found] == ["dB PSNR", "points of mIoU"]
+    ablation = (ROOT / "docs" / "ablation.md").read_text(encoding="utf-8")
+    ours = ablation.partition("## Does it hold at tiny's own length?")[2].partition("| claim | compared |")[2]
+    ours = ours.partition("`default` over `joint`")[2].partition("`default` over")[0]
+    for value, spread, what in found:
+        name = {"dB PSNR": "PSNR, dB", "points of mIoU": "mIoU"}[what]
+        row = re.search(rf"\| {name} \| \**([+-][\d.]+) ± ([\d.]+)", ours)
+        assert row is not None, name
+        digits = len(value.partition(".")[2])
+        assert (value, spread) == (f"{float(row[1]):+.{digits}f}", f"{float(row[2]):.{digits}f}"), name
+
+
+def test_shares_and_counts_are_those_of_what_they_count() -> None:
+    speed = (ROOT / "docs" / "training-speed.md").read_text(encoding="utf-8")
+    assert re.findall(r"a share of (\d+) % for torch's allocator", README) == re.findall(
+        r"(\d+) % for the allocator", speed
+    )
+    baselines = (ROOT / "plugins" / "muse-baselines" / "pyproject.toml").read_text(encoding="utf-8")
+    rivals = tomllib.loads(baselines)["project"]["entry-points"]["muse.tokenizers"]
+    assert {"thirteen": 13}[re.findall(r"adds (\w+) rivals' tokenizers", README)[0]] == len(rivals)
+    classes = vocabulary_of(open_source("demo:val:1", split="val", size=32)).classes or ()
+    assert int(re.findall(r"of (\d+) kinds of things", README)[0]) == len(classes)
+    results = (ROOT / "docs" / "tiny-results.md").read_text(encoding="utf-8")
+    assert f"the {len(classes)} classes" in results
+
+
+def test_the_table_of_what_ships_names_the_commands_that_print_it() -> None:
+    text = (ROOT / "docs" / "tiny-results.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| ([^|]+) \| ([\d.]+)% \|[^|]*\| `(muse [^`]+)` \|$", text, flags=re.MULTILINE)
+    assert [(title, command) for title, _, command in rows] == [(title, command) for title, command, *_ in tiny.SHIPPED]

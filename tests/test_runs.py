@@ -264,10 +264,10 @@ def test_looking_at_a_run_keeps_nobody_from_it(tmp_path: Path) -> None:
     code = "import sys; from pathlib import Path; from muse_core.files import held; held(Path(sys.argv[1])).__enter__()"
     run = begin(tmp_path / "r")
     with run.held():
-        assert run.seen.state == "running"
+        assert run.seen.progress().startswith("running")
         done = subprocess.run([sys.executable, "-c", code, str(run.path)], capture_output=True, check=False)
         assert done.returncode != 0, "it is still kept"
-    assert run.seen.state == "stopped"
+    assert run.seen.progress().startswith("stopped")
     with run.held():
         pass
 

@@ -152,7 +152,10 @@ def train(
     }
     refuse_contradicting(assume, devices, dry_run)
     if resume is not None:
-        go_on(resume, {**flags, "run.stage": stage, "run.out": out_dir}, sets or [], config, dry_run, assume)
+        asked_again = {**flags, "run.stage": stage, "run.out": out_dir}
+        from muse_cli.going_on import go_on
+
+        go_on(resume, asked_again, sets or [], config, dry_run, assume)
         return
     stages = stages_of(stage)
     asked = [Request(flags, number, out_dir, chained=len(stages) > 1) for number in stages]
@@ -219,24 +222,18 @@ def stages_of(text: str | None) -> list[int | None]:
 
 def run_stages(asked: list[Request], sets: list[str] | None, config: Path | None) -> None:
     """Train the stages, each from the result of the one before it."""
-    from muse_cli.launch import devices_in, start
+    from muse_cli.going_on import tell_done, train_chain
+    from muse_cli.launch import devices_in
 
-    done: list[dict[str, Any]] = []
     first = asked[0].settings(sets, config)
     announce(first[0], len(asked))
-    for later in asked[1:]:  # what a later stage lacks is told before the first one trains
-        from muse_core.stages.plan import make_plan
+    from muse_core.stages.chain import Stage
+    from muse_core.stages.plan import make_plan
 
-        settings, _ = later.settings(sets, config, "none")
+    later = [request.settings(sets, config, "none") for request in asked[1:]]
+    for settings, _ in later:  # what a later stage lacks is told before the first one trains
         make_plan(settings, devices=devices_in(settings)).refuse_if_incomplete()
-    for request in asked:
-        settings, origins = request.settings(sets, config, done[-1]["folder"]) if done else first
-        try:
-            done.append(start(settings, origins))
-        except KeyboardInterrupt as error:
-            tell_what_is_saved(error)
-            raise
-    out.result(done[0] if len(done) == 1 else {"command": "train", "runs": done}, "\n".join(d["folder"] for d in done))
+    tell_done(train_chain([Stage(*stage) for stage in (first, *later)]))
 
 
 def announce(settings: "TrainSettings", stages: int = 1, verb: str = "") -> None:
@@ -254,19 +251,6 @@ def say_first(text: str) -> None:
     rank = launched()
     if rank is None or rank.index == 0:
         out.say(text)
-
-
-def tell_what_is_saved(error: KeyboardInterrupt) -> None:
-    """Let the end of a command say which step of its run is saved, as far as there is a run, and how to go on."""
-    from muse_core.run_checkpoints import step_of
-    from muse_core.runs import RunFolder, resume_command
-
-    folder: Path | None = getattr(error, "run", None)
-    if folder is None:
-        return
-    last = RunFolder(folder).last_checkpoint()
-    saved = f"step {step_of(last)} of {folder} is saved" if last else f"no step of {folder} was saved yet"
-    vars(error).update(saved=saved, hint=resume_command(folder))
 
 
 def show_plans(asked: list[Request], sets: list[str] | None, config: Path | None, assume: str | None) -> None:
@@ -323,63 +307,3 @@ def tell(plans: "list[Plan]") -> None:
     if missing:
         what = "this cannot start; missing:\n" + "\n".join(f"  - {entry}" for entry in missing)
         raise MuseError(what, hint="muse doctor", exit_code=ExitCode.PROBLEMS)
-
-
-def go_on(
-    where: str, flags: Mapping[str, Any], sets: list[str], config: Path | None, dry_run: bool, assume: str | None
-) -> None:
-    """Resume a run; only what cannot change its result may be set anew, and the place of data that have moved.
-
-    dry_run: print how it would go on, and stop.
-
-    Raises:
-        MuseError: another setting was given (exit code 3), or there is no such run.
-    """
-    from muse_cli.joining import as_seen
-    from muse_cli.launch import devices_in, refuse_unfit, resume
-    from muse_cli.settings import memory_hint
-    from muse_core.files import read_json
-    from muse_core.run_search import unfinished
-    from muse_core.settings import resolve as resolve_settings
-    from muse_core.settings.train import TrainSettings
-
-    run = as_seen(unfinished(where))
-    say_first(f"train: goes on with {run.path}")
-    from muse_core.stages.start import plan_to_resume
-    from muse_core.stages.way_on import refuse_finished
-    from muse_core.training.identity import MAY_CHANGE, MAY_MOVE, refuse_absent, refuse_moved, with_absolute_paths
-
-    refuse_finished(run, flags.get("training.steps"), flags.get("data.train"))
-    typed = {key for key, value in flags.items() if value is not None} | {text.partition("=")[0] for text in sets}
-    refused = sorted(typed - MAY_CHANGE - set(MAY_MOVE)) + (["--config"] if config else [])
-    if refused:
-        raise MuseError(
-            f"--resume goes on with {run.path} as it was; {', '.join(refused)} cannot change",
-            hint=f"muse train --init {run.path} ... for a new run from its weights",
-            exit_code=ExitCode.SETTINGS,
-        )
-    # No variables and no preset: the run's own settings, and what was typed now.
-    settings, origins = resolve_settings(
-        TrainSettings, command="train", flags=flags, sets=sets, file=run.path / "config.yaml", environ={}
-    )
-    refuse_absent(run, settings)
-    out.memory_hint = memory_hint(settings)
-    if dry_run:
-        if typed & set(MAY_MOVE):
-            refuse_moved(run, settings)
-        tell([plan_to_resume(run, settings, cost=True, devices=devices_for(settings, assume))])
-        return
-    refuse_unfit(settings)
-    if typed & set(MAY_MOVE):  # of several processes each refuses for itself, as none has met the others yet
-        refuse_moved(run, settings)
-    plan_to_resume(run, settings, devices=devices_in(settings)).refuse_if_incomplete()
-    before = read_json(run.path / "origins.json")
-    with run.held():
-        document = with_absolute_paths(settings.model_dump(mode="json"))
-        run.write_settings(document, {**before, **{key: origins[key] for key in typed}})
-    try:
-        summary = resume(run, settings)
-    except KeyboardInterrupt as error:
-        tell_what_is_saved(error)
-        raise
-    out.result(summary, summary["folder"])

@@ -200,11 +200,17 @@ def _collated(waiting: list[tuple[int, Sample]], device: str) -> Numbered:
     return Numbered(**vars(batch), positions=tuple(position for position, _ in waiting))
 
 
+HOW_LABELS = (
+    "muse shard PICTURES --classes folders, where folders are the classes; else NAME.cls beside each picture, "
+    "or 'label' in NAME.json"
+)
+
+
 def unlabelled(name: str, seen: int) -> MuseError:
     """Make the error for data of which labels were asked for, and that have none."""
     return MuseError(
         f"not one of the {counted(seen, 'sample')} of {name} has a label",
-        hint="a labelled shard has NAME.cls, or a number under 'label' in NAME.json",
+        hint=HOW_LABELS,
     )
 
 

@@ -23,7 +23,7 @@ from muse_core.errors import ExitCode, MuseError, MuseWarning
 from muse_core.evaluation.confusionpicture import draw_confusion
 from muse_core.evaluation.processes import Team
 from muse_core.evaluation.protocol import Protocol, Row, Scores, errors_of_shares
-from muse_core.evaluation.reading import EvalData, Tally, named, read, unlabelled
+from muse_core.evaluation.reading import HOW_LABELS, EvalData, Tally, named, read, unlabelled
 from muse_core.files import write_atomically
 from muse_core.model.abilities import Aligns
 from muse_core.model.identity import checkpoint_of
@@ -203,6 +203,8 @@ def _text_key(tokenizer: Aligns, names: Sequence[str], templates: Sequence[str])
 
 
 def _check(data: EvalData, names: tuple[str, ...], templates: Sequence[str]) -> None:
+    if not names and "label" not in data.source.fields:
+        raise MuseError(f"no image of {data.name} has a label", hint=HOW_LABELS)
     if not names:
         raise MuseError(
             f"{data.name} does not say what its labels mean",

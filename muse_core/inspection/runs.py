@@ -14,7 +14,7 @@ from muse_core.errors import MuseError
 from muse_core.inspection.checkpoints import inspect_checkpoint
 from muse_core.inspection.findings import Findings, Inspection
 from muse_core.run_checkpoints import BEST, pointed_at, step_of, way_around_damage
-from muse_core.runs import RunFolder, resume_command
+from muse_core.runs import CHAIN, RunFolder, resume_command
 from muse_core.settings.train import TrainSettings
 
 
@@ -99,6 +99,8 @@ def _judge_metrics(run: RunFolder, problems: Findings) -> None:
 
 
 def _going_on(run: RunFolder, last: Path | None, inside: Inspection | None) -> str:
+    if run.status.state == "finished" and (run.path / CHAIN).is_file():
+        return f"{resume_command(run.path)} goes on with the next stage"
     if run.status.state == "finished":
         return f"finished: there is nothing to go on with; muse train --init {run.path} starts a new run from it"
     if last and (inside is None or (inside.problems and not inside.facts["can"]["train --resume"])):

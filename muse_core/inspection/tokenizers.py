@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from muse_core.errors import MuseError
 from muse_core.inspection.checkpoints import inspect_checkpoint
@@ -41,7 +42,7 @@ def _loaded(plugin: Plugin, where: str) -> Inspection:
     able = tuple(abilities(tokenizer))
     info = tokenizer.info if isinstance(tokenizer, Described) else None
     parts = dict(info.parameters) if info else {}
-    facts = {"package": package, "abilities": able, "values": parts}
+    facts: dict[str, Any] = {"package": package, "abilities": able, "values": parts}
     lines = [f"tokenizer {info.name if info else where}, of {package}", f"can       {', '.join(able) or 'nothing'}"]
     if info:
         facts |= {"resolution": info.resolution, "licence": info.licence, "source": info.source}

@@ -1,6 +1,6 @@
 """Begin, resume and finish runs."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -12,8 +12,9 @@ from muse_core.files import naming, refuse_unwritable, undo_aside
 from muse_core.model.identity import identity_of_weights
 from muse_core.progress import Logged, Progress, Silent, time_text
 from muse_core.run_search import note_place
-from muse_core.runs import FollowerFolder, RunFolder, new_path, refuse_in_the_way, resume_command
+from muse_core.runs import CHAIN, FollowerFolder, RunFolder, new_path, refuse_in_the_way
 from muse_core.settings.train import TrainSettings
+from muse_core.stages.chain import Stage, chain_document, stages_after, take_up
 from muse_core.stages.plan import Plan, make_plan
 from muse_core.stages.setup import build_task, trainer_settings
 from muse_core.stages.stage import UNITS
@@ -55,8 +56,13 @@ class RunSummary:
         ]
 
 
-def train(settings: TrainSettings, origins: Mapping[str, str], progress: Progress | None = None) -> RunSummary:
-    """Train one stage in a new run folder.
+def train(
+    settings: TrainSettings,
+    origins: Mapping[str, str],
+    progress: Progress | None = None,
+    later: Sequence[Stage] = (),
+) -> RunSummary:
+    """Train one stage in a new run folder; `later` are the stages that whoever resumes it goes on with.
 
     Raises:
         MuseError: something is missing, does not fit, or the loss is not finite.
@@ -68,13 +74,15 @@ def train(settings: TrainSettings, origins: Mapping[str, str], progress: Progres
     for line in plan.lines:
         progress.say(line)
     plan.refuse_if_incomplete()
-    with created(settings, origins, plan) as folder:
+    with created(settings, origins, plan, later) as folder:
         progress.say(f"writes   {folder.path}")
         return _train(plan.settings, folder, progress, plan)
 
 
 @contextmanager
-def created(settings: TrainSettings, origins: Mapping[str, str], plan: Plan) -> Iterator[RunFolder]:
+def created(
+    settings: TrainSettings, origins: Mapping[str, str], plan: Plan, later: Sequence[Stage] = ()
+) -> Iterator[RunFolder]:
     """Begin the run folder of a plan, and keep it to this process.
 
     Raises:
@@ -89,13 +97,17 @@ def created(settings: TrainSettings, origins: Mapping[str, str], plan: Plan) -> 
             path,
             record(settings, plan),
             origins,
-            {IDENTITY: identify(settings, weights_of(plan.init)).to_json()},
+            {
+                IDENTITY: identify(settings, weights_of(plan.init)).to_json(),
+                **({CHAIN: chain_document(later)} if later else {}),
+            },
             overwrite=run.overwrite,
             stage=run.stage,
             size=run.size,
             steps=settings.training.steps,
         )
         note_place(path)
+        take_up(plan.init)
         for line in plan.lines:
             folder.log(line)
         yield folder
@@ -197,7 +209,7 @@ def _train(settings: TrainSettings, folder: RunFolder, progress: Progress, plan:
         finished.validation,
         finished.seconds,
         str(finished.best) if finished.best else None,
-        tuple(next_commands(settings, folder.path)),
+        () if stages_after(folder.path) else tuple(next_commands(settings, folder.path)),
     )
     if progress.notes:
         for line in summary.lines(finished.first_step):

@@ -17,7 +17,7 @@ from muse_core.distributed import rank, world
 from muse_core.errors import ExitCode, MuseError, explained, lack_of_memory
 from muse_core.progress import Progress
 from muse_core.run_checkpoints import BEST, FOLDER, pointed_at, way_around_damage
-from muse_core.runs import RunFolder
+from muse_core.runs import RunFolder, resume_command
 from muse_core.tensor_files import DamagedCheckpointError
 from muse_core.training.checkpointing import cursor_of, restore
 from muse_core.training.held_out import PREFIX, HeldOut
@@ -157,7 +157,7 @@ def _opposition(opponent: Opponent | None, settings: TrainerSettings, accelerato
 
 def _with_way_on(error: Exception, folder: Path) -> Exception:
     """Return what a run that saves its state can go on from after the cause is gone, with how to go on."""
-    way_on = f"muse train --resume {folder}"
+    way_on = resume_command(folder)
     if is_death_of_reader(error):
         what = "a process that reads the data was killed, perhaps for lack of memory"
         return MuseError(what, f"{way_on}, with fewer --set data.workers=N", ExitCode.STOPPED)

@@ -58,7 +58,7 @@ def what_the_examples_name(trained: Path, tmp_path: Path, monkeypatch: pytest.Mo
     ) -> Heads:
         return fit(rows, labels, classes, recipes, options.model_copy(update={"epochs": 1, "least_steps": 5}), *more)
 
-    def start(settings: TrainSettings, origins: Mapping[str, str]) -> dict[str, Any]:
+    def start(settings: TrainSettings, origins: Mapping[str, str], later: object) -> dict[str, Any]:
         return {"folder": f"runs/made{settings.run.stage}"}
 
     monkeypatch.setattr(SceneSource, "once", a_few)

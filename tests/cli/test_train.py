@@ -5,7 +5,7 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from muse_core.files import read_json
 from muse_core.runs import RunFolder
 from muse_core.settings.presets import preset
 from muse_core.settings.train import TrainSettings
+from muse_core.stages.chain import Stage
 from tests.cli.conftest import Muse, shell_environment
 
 
@@ -25,7 +26,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[TrainSettings]:
     """Stages that would have been trained; each leaves a run folder."""
     seen: list[TrainSettings] = []
 
-    def start(settings: TrainSettings, origins: Mapping[str, str]) -> dict[str, Any]:
+    def start(settings: TrainSettings, origins: Mapping[str, str], later: Sequence[Stage]) -> dict[str, Any]:
         seen.append(settings)
         folder = settings.run.out or f"runs/made{settings.run.stage}"
         return {"command": "train", "folder": folder, "stage": settings.run.stage}
