@@ -8,7 +8,7 @@ import pytest
 from muse_core.data.source import open_source
 from tests.field.conftest import Muse
 from tests.field.inputs import RED, coded, flat, put, scene
-from tests.field.test_tables import index, skipped
+from tests.field.sharded import index, skipped
 
 MADE = "muse made it of another image"
 

@@ -11,7 +11,7 @@ from muse_core.errors import ExitCode
 from muse_core.text_files import lines_of
 from tests.cli.conftest import Muse
 from tests.field.inputs import put
-from tests.field.test_tables import captions, index, pictures, samples
+from tests.field.sharded import captions, index, pictures, samples
 
 
 def test_the_line_by_which_excel_says_what_parts_columns_is_no_row(muse: Muse) -> None:
