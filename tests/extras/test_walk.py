@@ -50,7 +50,9 @@ def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
 
 def test_nothing_but_the_product_and_what_it_asks_for_is_installed(shell: Shell) -> None:
     code = "import muse_core, importlib.util as u; print(muse_core.__file__, *map(u.find_spec, ('skimage', 'pytest')))"
-    done = subprocess.run([shell.programs / "python", "-c", code], cwd="/", capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [shell.programs / "python", "-I", "-c", code], cwd="/", capture_output=True, text=True, check=True
+    )
     where, *absent = done.stdout.split()
     assert Path(where).is_relative_to(shell.programs.parent)
     assert absent == ["None", "None"]
