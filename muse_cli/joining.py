@@ -15,7 +15,7 @@ from muse_core.errors import ExitCode, MuseError
 from muse_core.runs import resume_command
 
 if TYPE_CHECKING:
-    from muse_core.data.sharding.team import Rank
+    from muse_core.distributed import Rank
     from muse_core.runs import RunFolder
     from muse_core.settings.train import TrainSettings
     from muse_core.stages.chain import Stage
@@ -32,7 +32,7 @@ def launched() -> "Rank | None":
     Raises:
         MuseError: the launcher's variables are not numbers that fit together.
     """
-    from muse_core.data.sharding.team import rank_of
+    from muse_core.distributed import rank_of
 
     rank = rank_of(os.environ)
     return rank if rank.count > 1 else None

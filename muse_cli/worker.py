@@ -18,12 +18,13 @@ from muse_core.errors import ExitCode, MuseError
 def main() -> int:
     """Train as one of several; returns the exit code of this process."""
     from muse_cli.main import describe, is_debugging
+    from muse_core.distributed import rank_of
     from muse_core.progress import Silent
     from muse_core.runs import FollowerFolder, RunFolder
     from muse_core.stages.start import resume
 
     folder, world, out.verbosity = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
-    out.typed, rank = ("train",), int(os.environ["RANK"])
+    out.typed, rank = ("train",), rank_of(os.environ).index
     run = RunFolder(folder) if rank == 0 else FollowerFolder(folder)
     try:
         with nullcontext() if rank else beating(out):  # one process talks

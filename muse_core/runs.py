@@ -18,6 +18,7 @@ from typing import Any, Self
 import yaml
 
 from muse_core import run_checkpoints as saved
+from muse_core.distributed import rank_of
 from muse_core.errors import ExitCode, MuseError
 from muse_core.files import free_name, held, is_abandoned, read_json, write_atomically, write_json
 from muse_core.home import expanded
@@ -239,7 +240,7 @@ class FollowerFolder(RunFolder):
 
     def log(self, text: str, rank: int = 0) -> None:
         """Append to the log of this process."""
-        super().log(text, rank or int(os.environ.get("RANK", "1")))
+        super().log(text, rank or max(rank_of(os.environ).index, 1))
 
     def _write_status(self, status: Status) -> None:
         """Leave it to the first process."""

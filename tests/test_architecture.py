@@ -1,6 +1,7 @@
 """The shape of the house: imports point down, functions stay short, files stay readable."""
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -33,7 +34,7 @@ ARROWS = {
     "files": {"errors", "json_text", "text_files"},
     "identity": {"errors"},
     "tensor_files": {"errors"},
-    "distributed": set(),
+    "distributed": {"errors"},
     "marks": {"json_text"},
     "ownership": {"errors", "files", "marks"},
     "run_files": {"files", "marks", "ownership"},
@@ -48,6 +49,7 @@ ARROWS = {
     "run_search": {"errors", "remembered", "run_checkpoints", "run_files", "run_status", "runs"},
     "devices": {"errors", "machine"},
     "runs": {
+        "distributed",
         "errors",
         "files",
         "home",
@@ -169,3 +171,16 @@ def test_functions_and_files_stay_short(path: Path) -> None:
         and node.end_lineno - node.lineno + 1 > LONGEST_FUNCTION
     ]
     assert long == []
+
+
+def test_one_place_asks_which_of_several_processes_this_is() -> None:
+    """Whoever starts or joins processes sets what it says."""
+    asks = re.compile(
+        r"get_rank\(|get_world_size\(|process_index|is_main_process|environ\S*\[?\(?\"(RANK|WORLD_SIZE)\""
+    )
+    asking = {
+        name_of(path)
+        for path in FILES
+        if asks.search(path.read_text(encoding="utf-8")) and "foundation" not in path.parts
+    }
+    assert asking == {"muse_core/distributed.py"}

@@ -10,6 +10,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from muse_core.distributed import gather_objects
+
 T = TypeVar("T")
 
 _PATIENCE = timedelta(days=7)  # one may train a head while others wait; whoever started them ends them when one fails
@@ -28,11 +30,7 @@ class Team:
 
     def gather(self, value: T) -> list[T]:
         """Return the values of all processes in the order of their ranks; every process has to call it."""
-        if self.world == 1:
-            return [value]
-        parts: list[T | None] = [None] * self.world
-        dist.all_gather_object(parts, value)
-        return [part for part in parts if part is not None]
+        return [value] if self.world == 1 else gather_objects(value)
 
     def position(self, number: int, batch_size: int) -> int:
         """Say where in the data sample `number` of this process stands."""

@@ -14,6 +14,7 @@ import torch
 from muse_core.data.identity import identity_of
 from muse_core.data.reach import open_readable
 from muse_core.data.source import absolute, open_source
+from muse_core.distributed import rank_of
 from muse_core.errors import ExitCode, MuseError
 from muse_core.files import read_json, write_json
 from muse_core.identity import FIRST_READER, Identity, Part, first_of
@@ -272,7 +273,7 @@ def _computed(settings: TrainSettings) -> dict[str, Any]:
     training = settings.training
     gpu = torch.cuda.is_available() and not training.devices.startswith("cpu")
     return {
-        "processes": int(os.environ.get("WORLD_SIZE", "1")),
+        "processes": rank_of(os.environ).count,
         "threads": training.threads or torch.get_num_threads(),
         "torch": torch.__version__,
         "device": torch.cuda.get_device_name() if gpu else "cpu",

@@ -75,11 +75,10 @@ def run(
     try:
         if settings.threads:
             torch.set_num_threads(settings.threads)
-        accelerator = new_accelerator(settings)
-        trainer = build_trainer(build, settings, folder, progress, accelerator)
+        trainer = build_trainer(build, settings, folder, progress, new_accelerator(settings))
         if shown.words:
             progress.say(shown.words)
-        trackers = Trackers.begin(settings.track, folder.path, shown.settings, accelerator, progress)
+        trackers = Trackers.begin(settings.track, folder.path, shown.settings, progress)
         trackers.text("plan", shown.plan)
         trainer.recorder.trackers = trackers
         # Closing batches ends the reader processes, which an error's traceback would keep.

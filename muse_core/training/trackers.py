@@ -12,8 +12,7 @@ from contextlib import contextmanager, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any, Self
 
-from accelerate import Accelerator
-
+from muse_core.distributed import is_first
 from muse_core.errors import MuseError
 from muse_core.files import read_json, write_json
 from muse_core.machine import without_secrets
@@ -46,7 +45,6 @@ class Trackers:
         names: Iterable[str],
         folder: Path,
         settings: Mapping[str, Any],
-        accelerator: Accelerator,
         progress: Progress,
     ) -> Self:
         """Start trackers, or go on in the tracker runs that the folder knows; none in any process but the first.
@@ -55,11 +53,10 @@ class Trackers:
             names: keys of `KINDS`; "none" and what is named twice count for nothing.
             folder: of the run.
             settings: of the run, sections of keys, which trackers show beside it.
-            accelerator: knows whether this is the first process.
             progress: hears where a tracker is, and of one that cannot start.
         """
         trackers = cls(progress)
-        if not accelerator.is_main_process:
+        if not is_first():
             return trackers
         tell_libraries()
         known = _known(folder)

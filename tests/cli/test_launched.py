@@ -20,8 +20,8 @@ from torch import Tensor
 from muse_cli import joining, worker
 from muse_cli.launch import free_port
 from muse_cli.main import main
-from muse_core.data.sharding.team import Rank, rank_of
 from muse_core.data.writer import write_scene_shards
+from muse_core.distributed import Rank, rank_of
 from muse_core.errors import ExitCode, MuseError
 from muse_core.runs import RunFolder, is_run
 from tests.cli.conftest import Muse, shell_environment

@@ -15,8 +15,8 @@ from muse_core.data.sharding.options import ShardOptions
 from muse_core.data.sharding.places import Place
 from muse_core.data.sharding.shard import shard
 from muse_core.data.sharding.tar import TarWriter
-from muse_core.data.sharding.team import Rank, rank_of
 from muse_core.data.sharding.tree import Beside, tree
+from muse_core.distributed import Rank, rank_of
 from muse_core.errors import MuseError
 from tests.data.conftest import picture
 from tests.data.test_shard_tree import put

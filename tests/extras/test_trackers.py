@@ -38,7 +38,7 @@ from accelerate import Accelerator
 from muse_core.training.trackers import Trackers
 
 heard = SimpleNamespace(say=print, warn=print)
-left = Trackers.begin(("wandb", "trackio"), Path("run"), {}, Accelerator(cpu=True), heard)
+left = Trackers.begin(("wandb", "trackio"), Path("run"), {}, heard)
 left.log(1, {"a": 1.0})
 left.finish({})
 """

@@ -7,10 +7,8 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
-from accelerate import Accelerator
 
 from muse_core.errors import ExitCode, MuseError
 from muse_core.offline import OFFLINE, REPORTS, tell_libraries
@@ -21,7 +19,6 @@ from muse_core.training.trackers import FILE, Trackers, ended_on_error
 from tests.cli.conftest import Muse, clean as clean, muse as muse
 from tests.training.mini import StopAt, train_lean
 
-FIRST, SECOND = SimpleNamespace(is_main_process=True), SimpleNamespace(is_main_process=False)
 SETTINGS = {"run": {"seed": 0}, "data": {"train": "https://me:hidden@host/{0..3}.tar", "val": None}}
 
 
@@ -83,9 +80,9 @@ class Heard(StopAt):
         self.warned.append(text)
 
 
-def begun(folder: Path, heard: Heard, names: tuple[str, ...] = ("wandb", "mlflow"), rank: Any = FIRST) -> Trackers:
+def begun(folder: Path, heard: Heard, names: tuple[str, ...] = ("wandb", "mlflow")) -> Trackers:
     folder.mkdir(exist_ok=True)
-    return Trackers.begin(names, folder, SETTINGS, rank, heard)
+    return Trackers.begin(names, folder, SETTINGS, heard)
 
 
 def test_every_tracker_is_told_everything(tmp_path: Path, fakes: list[Fake]) -> None:
@@ -113,8 +110,9 @@ def test_every_tracker_is_told_everything(tmp_path: Path, fakes: list[Fake]) -> 
     assert not heard.warned
 
 
-def test_only_the_first_process_has_any(tmp_path: Path, fakes: list[Fake]) -> None:
-    trackers = begun(tmp_path, Heard(), rank=SECOND)
+def test_only_the_first_process_has_any(tmp_path: Path, fakes: list[Fake], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("muse_core.training.trackers.is_first", lambda: False)
+    trackers = begun(tmp_path, Heard())
     trackers.log(1, {"a": 1.0})
     trackers.finish({})
     assert not fakes
@@ -419,7 +417,7 @@ def test_the_picture_that_tensorboard_shows_is_the_sample(tmp_path: Path) -> Non
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     Image.new("RGB", (5, 3), (200, 10, 60)).save(tmp_path / "x.png")
-    trackers = Trackers.begin(("tensorboard",), tmp_path, SETTINGS, Accelerator(cpu=True), Heard())
+    trackers = Trackers.begin(("tensorboard",), tmp_path, SETTINGS, Heard())
     trackers.figure(7, "samples", tmp_path / "x.png")
     trackers.finish({})
     events = EventAccumulator(str(tmp_path / "tensorboard"))

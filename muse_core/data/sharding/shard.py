@@ -38,8 +38,9 @@ from muse_core.data.sharding.steps import (
     write_shard,
 )
 from muse_core.data.sharding.target import Target, refuse_overlap, refuse_taken, remove_shards
-from muse_core.data.sharding.team import Rank, rank_of, spread, usable_cores, wait_for
+from muse_core.data.sharding.team import spread, usable_cores, wait_for
 from muse_core.data.sharding.unchanged import moved_places
+from muse_core.distributed import Rank, rank_of
 from muse_core.errors import ExitCode, MuseError
 from muse_core.files import publish
 from muse_core.json_text import json_text

@@ -8,11 +8,10 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TypeVar
 
 from muse_core.data.sharding.places import Place
@@ -22,44 +21,9 @@ from muse_core.progress import Progress
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
-_LAUNCHERS = (
-    ("RANK", "WORLD_SIZE"),  # torchrun, accelerate
-    ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),  # mpirun
-    ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS"),  # srun; a batch script itself has no step, and is alone
-)
 _STOPS = {signal.SIGINT, signal.SIGTERM}
 _POLL_S = 0.2
 _TELL_S = 30.0
-
-
-@dataclass(frozen=True)
-class Rank:
-    """Which of `count` commands this one is; the first one lists, plans and finishes, all of them check and write."""
-
-    index: int = 0
-    count: int = 1
-
-    def share(self, jobs: Sequence[Job]) -> Sequence[Job]:
-        """Return the part of the work that is this one's."""
-        return jobs[self.index :: self.count]
-
-
-def rank_of(environ: Mapping[str, str]) -> Rank:
-    """Return what the variables of a launcher say, alone when there is none.
-
-    Raises:
-        MuseError: they are not numbers that fit together.
-    """
-    for index, count in _LAUNCHERS:
-        if index in environ and count in environ:
-            try:
-                rank = Rank(int(environ[index]), int(environ[count]))
-            except ValueError:
-                rank = Rank(-1)
-            if not 0 <= rank.index < rank.count:
-                raise MuseError(f"{index}={environ[index]} and {count}={environ[count]} do not fit", f"unset {index}")
-            return rank
-    return Rank()
 
 
 def wait_for(
