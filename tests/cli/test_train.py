@@ -19,6 +19,7 @@ from muse_core.settings.presets import preset
 from muse_core.settings.train import TrainSettings
 from muse_core.stages.chain import Stage
 from tests.cli.conftest import Muse, shell_environment
+from tests.field.inputs import RED, coded, flat, tar
 
 
 @pytest.fixture
@@ -266,6 +267,7 @@ def test_a_finished_run_says_how_to_train_on_from_it(
 ) -> None:
     settings = stopped.settings()
     settings["model"]["width"], settings["data"]["train"] = 64, "my shards"
+    tar(Path("my shards/0.tar"), [(f"{n}.jpg", coded(flat(RED, 64, 64))) for n in range(2)])
     stopped.write_settings(settings, {})
     stopped.finish(10)
     ended = muse("train", "--resume", str(stopped.path), *more)
