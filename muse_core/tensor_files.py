@@ -3,7 +3,7 @@
 import hashlib
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -15,6 +15,18 @@ from muse_core.errors import MuseError
 
 class DamagedCheckpointError(MuseError):
     """A file of a checkpoint that is missing, cut short, or not as it was written."""
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """Return a tensor as a file holds it: on the CPU, and whole where processes hold parts (all have to come here)."""
+    tensor = tensor.detach()
+    parts = getattr(tensor, "full_tensor", None)  # a DTensor, as FSDP2 makes them
+    return (parts() if parts else tensor).cpu().contiguous()
+
+
+def is_in_parts(tensors: Iterable[Tensor]) -> bool:
+    """Return whether each process holds only a part of some of them."""
+    return any(hasattr(tensor, "full_tensor") for tensor in tensors)
 
 
 def write_tensors(tensors: Mapping[str, Tensor], file: Path) -> None:

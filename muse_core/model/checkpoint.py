@@ -27,6 +27,7 @@ from muse_core.tensor_files import (
     digests_in,
     read_tensors as read_tensors,
     read_unchanged,
+    whole,
     write_tensors as write_tensors,
 )
 
@@ -65,7 +66,7 @@ _MOST = {"width": 65_536, "heads": 1024, "blocks": 1024, "latent_channels": 65_5
 def stored_weights(network: MuseNetwork, encoder_trained: bool) -> dict[str, Tensor]:
     """Return the weights that a checkpoint holds: all but an encoder that never trained."""
     return {
-        name: weight.detach().cpu().contiguous()
+        name: whole(weight)
         for name, weight in network.state_dict().items()
         if encoder_trained or not name.startswith("encoder.")
     }

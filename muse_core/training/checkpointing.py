@@ -15,7 +15,7 @@ from torch import Tensor
 from muse_core.distributed import is_first
 from muse_core.files import read_json, write_json
 from muse_core.run_checkpoints import BEST, point_to_best, pointed_at, step_name
-from muse_core.tensor_files import digests_in, read_unchanged, write_tensors
+from muse_core.tensor_files import digests_in, is_in_parts, read_unchanged, whole, write_tensors
 from muse_core.training.ema import Average
 from muse_core.training.state import random_state, restore_random
 from muse_core.training.trainer import Trainer
@@ -28,15 +28,18 @@ def save(trainer: Trainer, done: int) -> None:
     """Write a checkpoint aside and rename it; all processes have to come here."""
     trainer.guard.look()
     cursor = trainer.reader.whole_cursor()
+    recorder, averages = trainer.recorder, trainer.learner.averages
+    if not is_first() and not is_in_parts(trainer.learner.optimization.weights.values()):
+        return
+    tensors, state = _training_state(trainer, cursor)
+    stored = {name: whole(tensor) for name, tensor in trainer.task.stored().items()}
+    averaged = {_file_of(average, averages): average.stored() for average in averages}
     if not is_first():
         return
-    recorder, averages = trainer.recorder, trainer.learner.averages
-    tensors, state = _training_state(trainer, cursor)
     with recorder.folder.checkpoint(done, keep=trainer.settings.keep, best=recorder.held_out.best) as folder:
         write_tensors(tensors, folder / "training.safetensors")
-        write_tensors(trainer.task.stored(), folder / "model.safetensors")
-        for average in averages:
-            write_tensors(average.stored(), folder / _file_of(average, averages))
+        for name, one in {"model.safetensors": stored, **averaged}.items():
+            write_tensors(one, folder / name)
         document = {**trainer.task.identity(), "step": done, "training": state, "digests": digests_in(folder)}
         write_json(folder / "state.json", document)
     recorder.folder.update(step=done)

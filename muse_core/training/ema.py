@@ -6,6 +6,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
+from muse_core.tensor_files import whole
+
 
 def decay_at(update: int, cap: float) -> float:
     """Return the decay of an update, counted from 1: 0 first, then (1 + n) / (10 + n) up to `cap`, n = update - 1."""
@@ -38,7 +40,7 @@ class Average:
 
     def stored(self) -> dict[str, Tensor]:
         """Return the average as a checkpoint holds it."""
-        return {name: weight.detach().cpu().contiguous() for name, weight in self.shadow.items()}
+        return {name: whole(weight) for name, weight in self.shadow.items()}
 
     @contextmanager
     def swapped_in(self) -> Iterator[None]:

@@ -7,6 +7,7 @@ from typing import Any
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from muse_core.tensor_files import whole
 from muse_core.training.ema import Average
 from muse_core.training.optimization import Optimization
 from muse_core.training.task import Opponent
@@ -24,13 +25,13 @@ def wrapped(module: nn.Module, accelerator: Accelerator) -> nn.Module:
 class Learner:
     """A module with its optimizer and the running averages of its weights (none for an opponent).
 
-    module: as the processes share it.
+    module: as the processes share it, as `wrapped` returns it.
     """
 
     def __init__(
         self, module: nn.Module, optimization: Optimization, accelerator: Accelerator, decays: Sequence[float] = ()
     ) -> None:
-        self.module = wrapped(module, accelerator)
+        self.module = module
         self.optimization = optimization
         self.averages = tuple(Average(optimization.weights, decay) for decay in decays)
         self._accelerator = accelerator
@@ -91,8 +92,8 @@ class Opposition:
         """Return tensors and a JSON-able rest to save."""
         tensors, rest = self.learner.optimization.state(f"{prefix}.optimizer")
         for name, module in self.opponent.modules.items():
-            tensors |= {f"{prefix}.{name}.{key}": value.cpu() for key, value in module.state_dict().items()}
-        return {name: value.contiguous() for name, value in tensors.items()}, rest
+            tensors |= {f"{prefix}.{name}.{key}": whole(value) for key, value in module.state_dict().items()}
+        return tensors, rest
 
     def restore(self, prefix: str, tensors: Mapping[str, Tensor], rest: Mapping[str, Any]) -> None:
         """Put back what `state` took."""

@@ -1,7 +1,7 @@
 """One sitting of a run: everything is built, the loop runs, and the run folder says how it ended."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +11,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedDataParallelKwargs
+from torch import Tensor, nn
 
 from muse_core.data.loader import is_death_of_reader
 from muse_core.distributed import rank, world
@@ -21,12 +22,12 @@ from muse_core.runs import RunFolder, resume_command
 from muse_core.tensor_files import DamagedCheckpointError
 from muse_core.training.checkpointing import cursor_of, restore
 from muse_core.training.held_out import PREFIX, HeldOut
-from muse_core.training.learner import Learner, Opposition
+from muse_core.training.learner import Learner, Opposition, wrapped
 from muse_core.training.loop import train
 from muse_core.training.optimization import Optimization
 from muse_core.training.reading import Reader
 from muse_core.training.recording import Recorder
-from muse_core.training.task import Compute, Opponent, Task
+from muse_core.training.task import Compute, Opponent, Partition, Task
 from muse_core.training.trackers import Trackers, ended_on_error
 from muse_core.training.trainer import Trainer, TrainerSettings
 from muse_core.training.watch import Watch
@@ -119,11 +120,12 @@ def build_trainer(
     compute = Compute(accelerator.device, dtype, accelerator.mixed_precision, rank(), world())
     task = build(compute, checkpoint)
     guard = _guard(task.opponent, folder, compute.device)
+    found_inf = None if guard.at_once else guard.spoilt
     cursor, held_out = cursor_of(checkpoint), HeldOut.recorded(task.decides, folder.metrics())
     trainer = Trainer(
         task=task,
         settings=settings,
-        learner=_learner(task, settings, accelerator, guard),
+        learner=_learner(task.module, task.partition, settings, accelerator, settings.ema_decays, found_inf),
         opposition=_opposition(task.opponent, settings, accelerator),
         reader=Reader(task.batches(cursor), compute.device, dtype, cursor),
         recorder=Recorder(folder, progress, held_out),
@@ -139,19 +141,23 @@ def _guard(opponent: Opponent | None, folder: RunFolder, device: torch.device) -
     return Watch(str(folder.path), device, at_once=device.type == "cpu", remedies=remedies)
 
 
-def _learner(task: Task, settings: TrainerSettings, accelerator: Accelerator, guard: Watch) -> Learner:
-    found_inf = None if guard.at_once else guard.spoilt
-    optimization = Optimization(
-        task.module, task.partition, betas=settings.betas, clip=settings.clip, found_inf=found_inf
-    )
-    return Learner(task.module, optimization, accelerator, settings.ema_decays)
+def _learner(
+    module: nn.Module,
+    partition: Partition,
+    settings: TrainerSettings,
+    accelerator: Accelerator,
+    decays: Sequence[float] = (),
+    found_inf: Tensor | None = None,
+) -> Learner:
+    shared = wrapped(module, accelerator)  # first: weights of which each process holds a part are others
+    optimization = Optimization(module, partition, betas=settings.betas, clip=settings.clip, found_inf=found_inf)
+    return Learner(shared, optimization, accelerator, decays)
 
 
 def _opposition(opponent: Opponent | None, settings: TrainerSettings, accelerator: Accelerator) -> Opposition | None:
     if opponent is None:
         return None
-    optimization = Optimization(opponent.module, opponent.partition, betas=settings.betas, clip=settings.clip)
-    return Opposition(opponent, Learner(opponent.module, optimization, accelerator))
+    return Opposition(opponent, _learner(opponent.module, opponent.partition, settings, accelerator))
 
 
 def _with_way_on(error: Exception, folder: Path) -> Exception:

@@ -6,12 +6,14 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from muse_core.tensor_files import whole
+
 
 def optimizer_state(optimizer: Optimizer, prefix: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Split an optimizer's state into named tensors and a JSON-able rest."""
     state = optimizer.state_dict()
     tensors = {
-        f"{prefix}.{index}.{name}": value.detach().cpu().contiguous()
+        f"{prefix}.{index}.{name}": whole(value)
         for index, entry in state["state"].items()
         for name, value in entry.items()
     }

@@ -183,7 +183,7 @@ class Task(Protocol):
         """Draw a figure of held-out data as a PNG; None where there are none."""
 
     def stored(self) -> Mapping[str, Tensor]:
-        """Return the tensors that a checkpoint holds, by name, on the CPU."""
+        """Return the tensors that a checkpoint holds, by name, as they are now."""
 
     def identity(self) -> dict[str, Any]:
         """Return what state.json says of a checkpoint besides step and state of training; JSON."""

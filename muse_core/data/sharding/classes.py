@@ -51,8 +51,8 @@ class FolderClasses:
         return self._one_deep and len(self._labels) > 1
 
     def in_words(self, classes: str) -> str:
-        """Say that the captions of a few images keep folders from being classes, "" where they do not."""
-        if classes != "auto" or not self._are_likely or not 0 < 2 * self.captioned < self.items:
+        """Say that captions keep folders from being classes, "" where they do not."""
+        if classes != "auto" or not self._are_likely or not self.captioned:
             return ""
         return (
             f"folders are not taken for classes, as {self.captioned:,} of {self.items:,} images have a caption or json "
