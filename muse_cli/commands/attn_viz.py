@@ -100,6 +100,10 @@ def attn_viz(
     give(files, target, scenes, silent)
 
 
+MOST_IMAGES = 24
+"""In one figure, which is then about 19,000 pixels high; many viewers open nothing beyond 32,767."""
+
+
 @dataclass(frozen=True)
 class Photo:
     """An image as it is drawn. pixels: (3, h, w) of a copy that is large enough; full_size: (H, W) of the file."""
@@ -130,7 +134,7 @@ class Photo:
 
 
 def files_of(named: list[str]) -> list[Path]:
-    """Find the images; in folders, what muse made of others is left out.
+    """Find the images, as many as a figure holds; in folders, what muse made of others is left out.
 
     Raises:
         MuseError: something named matches no image, or muse made all of them.
@@ -147,7 +151,11 @@ def files_of(named: list[str]) -> list[Path]:
     left = [file for file in files if file in taken or not is_result(file)]
     if not left:
         raise MuseError(f"muse made all images in {files[0].parent}", hint=f"name the files: muse attn-viz {files[0]}")
-    return left
+    if len(left) > MOST_IMAGES:
+        out.warn(
+            f"draws the first {MOST_IMAGES} of {len(left):,} images, as one figure holds no more: name those to see"
+        )
+    return left[:MOST_IMAGES]
 
 
 def tell_drawn(files: list[Path], tokenizers: list[str], settings: "AttentionSettings") -> None:
