@@ -27,7 +27,7 @@ from muse_core.json_text import finite, utf8
 from muse_core.machine import environment, without_secrets
 from muse_core.records import read_records
 from muse_core.run_files import CHAIN as CHAIN, RUNS, is_run as is_run
-from muse_core.run_status import KINDS, TOKENIZER, Status as Status, resume_command as resume_command
+from muse_core.run_status import KINDS, TOKENIZER as TOKENIZER, Status as Status, resume_command as resume_command
 from muse_core.text_files import read_text_file
 from muse_core.yaml_files import yaml_of
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from muse_core.devices import Devices
     from muse_core.settings import Origins
     from muse_core.settings.train import TrainSettings
-    from muse_core.stages.plan import Plan
+    from muse_core.training.plan import Plan
 
 PACE = "Pace and records"
 

@@ -8,7 +8,7 @@ from muse_core.data.census import Census, caption_census
 from muse_core.data.reach import open_readable
 from muse_core.data.source import open_source
 from muse_core.devices import Devices, planned_devices
-from muse_core.errors import ExitCode, MuseError
+from muse_core.errors import MuseError
 from muse_core.losses.perceptual import parse_perceptual
 from muse_core.model.build import plan_network
 from muse_core.model.network import MuseNetwork
@@ -30,37 +30,21 @@ from muse_core.stages.setup import (
 from muse_core.stages.stage import STAGES, Division, part_of
 from muse_core.training.expected import expected_line
 from muse_core.training.lanes import lane_lines, lane_plan, with_lanes
+from muse_core.training.plan import Plan
 
 
 @dataclass(frozen=True)
-class Plan:
-    """lines: the plan in words; missing: what has to be there first or stands in the way, with remedies; init: where
-    weights start; settings: with the number of lanes that was chosen, for the run to keep; refusals: those of `missing`
-    that are errors of their own; cost: what a step takes, where that was counted."""
+class TokenizerPlan(Plan):
+    """The plan of a stage. settings: with the number of lanes that was chosen, for the run to keep; cost: what a step
+    takes, where that was counted."""
 
-    lines: list[str]
-    missing: list[str]
-    init: Path | None
-    settings: TrainSettings
-    refusals: list[MuseError] = field(default_factory=list)
+    settings: TrainSettings = field(kw_only=True)
     cost: Cost | None = None
-
-    def refuse_if_incomplete(self) -> None:
-        """Refuse to start while anything is missing, naming all of it at once.
-
-        Raises:
-            MuseError: exit code 4, or that of the only error.
-        """
-        if len(self.missing) == len(self.refusals) == 1:
-            raise self.refusals[0]
-        if self.missing:
-            what = "this run cannot start; missing:\n" + "\n".join(f"  - {line}" for line in self.missing)
-            raise MuseError(what, hint="muse doctor, or --dry-run to see the plan", exit_code=ExitCode.FILE)
 
 
 def make_plan(
     settings: TrainSettings, world: int = 1, *, cost: bool = False, devices: Devices | None = None, new: bool = True
-) -> Plan:
+) -> TokenizerPlan:
     """Plan a run: the network is built on the meta device, the data are opened, nothing is trained.
 
     Args:
@@ -96,7 +80,7 @@ def make_plan(
         lines += [*(compute_lines(fit.cost) if cost else []), *fit.lines()]
         refusals += fit.problems()
     missing += [f"{error.what} ({error.hint})" if error.hint else error.what for error in refusals]
-    return Plan(lines, missing, init, settings, refusals, counted)
+    return TokenizerPlan(lines, missing, init, refusals, settings=settings, cost=counted)
 
 
 def _anywhere(settings: TrainSettings) -> Devices:

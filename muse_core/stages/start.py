@@ -1,27 +1,27 @@
 """Begin, resume and finish runs."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from muse_core.devices import Devices, devices_here
-from muse_core.files import naming, refuse_unwritable, undo_aside
 from muse_core.model.identity import identity_of_weights
-from muse_core.progress import Logged, Progress, Silent, time_text
-from muse_core.run_search import note_place
-from muse_core.runs import CHAIN, FollowerFolder, RunFolder, new_path, refuse_in_the_way
+from muse_core.progress import Progress, Silent, time_text
+from muse_core.runs import CHAIN, RunFolder
 from muse_core.settings.train import TrainSettings
 from muse_core.stages.chain import Stage, chain_document, stages_after, take_up
-from muse_core.stages.plan import Plan, make_plan
+from muse_core.stages.plan import TokenizerPlan, make_plan
 from muse_core.stages.setup import build_task, trainer_settings
 from muse_core.stages.stage import UNITS
 from muse_core.stages.task import TokenizerTask
 from muse_core.stages.way_on import next_commands, refuse_finished, settings_of
+from muse_core.training.beginning import Record, begun, logged, new_folder, taken_up, tidied
 from muse_core.training.held_out import PREFIX, scores_text
 from muse_core.training.identity import FILE as IDENTITY, Weights, go_on, identify, refuse_absent, with_absolute_paths
+from muse_core.training.plan import Plan
 from muse_core.training.session import Shown, run
 from muse_core.training.task import Compute
 
@@ -81,7 +81,7 @@ def train(
 
 @contextmanager
 def created(
-    settings: TrainSettings, origins: Mapping[str, str], plan: Plan, later: Sequence[Stage] = ()
+    settings: TrainSettings, origins: Mapping[str, str], plan: TokenizerPlan, later: Sequence[Stage] = ()
 ) -> Iterator[RunFolder]:
     """Begin the run folder of a plan, and keep it to this process.
 
@@ -91,25 +91,19 @@ def created(
     settings = plan.settings
     run = settings.run
     path = Path(run.out) if run.out else new_folder(run.stage, run.size)
-    refuse_in_the_way(path, run.overwrite)  # before the folder is kept, which leaves a file in it
-    with RunFolder(path).held():
-        folder = RunFolder.create(
-            path,
-            record(settings, plan),
-            origins,
-            {
-                IDENTITY: identify(settings, weights_of(plan.init)).to_json(),
-                **({CHAIN: chain_document(later)} if later else {}),
-            },
-            overwrite=run.overwrite,
-            stage=run.stage,
-            size=run.size,
-            steps=settings.training.steps,
-        )
-        note_place(path)
+    documents = {IDENTITY: identify(settings, weights_of(plan.init)).to_json()}
+    documents |= {CHAIN: chain_document(later)} if later else {}
+    record = Record(
+        settings_to_keep(settings, plan),
+        origins,
+        documents,
+        plan.lines,
+        stage=run.stage,
+        size=run.size,
+        steps=settings.training.steps,
+    )
+    with begun(path, record, overwrite=run.overwrite) as folder:
         take_up(plan.init)
-        for line in plan.lines:
-            folder.log(line)
         yield folder
 
 
@@ -118,17 +112,7 @@ def weights_of(init: Path | None) -> Weights | None:
     return None if init is None else partial(identity_of_weights, init)
 
 
-def new_folder(stage: int | str, size: str) -> Path:
-    """Make a new run's folder; of several that ask at the same moment each gets its own."""
-    refuse_unwritable(new_path(stage, size))
-    while True:
-        path = new_path(stage, size)
-        with naming(path), suppress(FileExistsError):
-            path.mkdir(parents=True)
-            return path
-
-
-def record(settings: TrainSettings, plan: Plan) -> dict[str, Any]:
+def settings_to_keep(settings: TrainSettings, plan: TokenizerPlan) -> dict[str, Any]:
     """Return the settings as the run folder keeps them: with the checkpoint that was found, not the rule to find one.
 
     By the time an early interrupted run is resumed, the newest finished previous stage may be another one.
@@ -149,32 +133,21 @@ def resume(folder: RunFolder, progress: Progress | None = None) -> RunSummary:
     refuse_finished(folder)
     with folder.held():
         progress = logged(folder, progress)
-        _tidy(folder, progress)
-        last = folder.last_checkpoint()
+        last = tidied(folder, progress)
         refuse_absent(folder, settings)
         plan = plan_to_resume(folder, settings)
         plan.refuse_if_incomplete()
         same = go_on(folder, settings, weights_of(plan.init))
         if same.warning:
             progress.warn(same.warning)
-        begun = same.sentence(folder.path, last.name if last else "the first step")
-        folder.resume()
-        if not isinstance(folder, FollowerFolder):
-            note_place(folder.path)
-        folder.cut_metrics(int(last.name.removeprefix("step-")) if last else 0)
-        return _train(settings, folder, progress, plan, begun)
-
-
-def _tidy(folder: RunFolder, progress: Progress) -> None:
-    """Remove checkpoints that a killed process left half-written: while the folder is held, nobody writes them."""
-    left = [] if isinstance(folder, FollowerFolder) else undo_aside(folder.path / "checkpoints", "step-")
-    if left:
-        progress.say(f"removed  {', '.join(left)}: never completed")
+        words = same.sentence(folder.path, last.name if last else "the first step")
+        taken_up(folder, last)
+        return _train(settings, folder, progress, plan, words)
 
 
 def plan_to_resume(
     folder: RunFolder, settings: TrainSettings, *, cost: bool = False, devices: Devices | None = None
-) -> Plan:
+) -> TokenizerPlan:
     """Plan how a run goes on; `cost` and `devices` as for a new one."""
     own = _from_itself(settings) if folder.last_checkpoint() else settings
     return make_plan(own, cost=cost, devices=devices, new=False)
@@ -185,21 +158,14 @@ def _from_itself(settings: TrainSettings) -> TrainSettings:
     return settings.model_copy(update={"run": settings.run.model_copy(update={"init": "none"})})
 
 
-def logged(folder: RunFolder, progress: Progress) -> Logged:
-    """Keep what is said in log.txt; of several processes the first one keeps progress."""
-    if isinstance(progress, Logged):
-        return progress
-    return Logged(progress, folder.log, notes=not isinstance(folder, FollowerFolder))
-
-
-def _train(settings: TrainSettings, folder: RunFolder, progress: Progress, plan: Plan, begun: str = "") -> RunSummary:
-    """Train in a run folder. begun: what is said once everything is loaded, and therefore true."""
+def _train(settings: TrainSettings, folder: RunFolder, progress: Progress, plan: Plan, words: str = "") -> RunSummary:
+    """Train in a run folder. words: what is said once everything is loaded, and therefore true."""
     progress = logged(folder, progress)
 
     def build(compute: Compute, checkpoint: Path | None) -> TokenizerTask:
         return build_task(settings, plan.init, progress, compute, checkpoint)
 
-    shown = Shown(settings.model_dump(mode="json"), "\n".join(plan.lines), begun)
+    shown = Shown(settings.model_dump(mode="json"), "\n".join(plan.lines), words)
     finished = run(build, trainer_settings(settings), folder, progress, shown)
     summary = RunSummary(
         folder.path,

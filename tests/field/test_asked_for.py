@@ -26,7 +26,8 @@ from muse_core.evaluation.reconstruction import evaluate
 from muse_core.evaluation.segmentation import SegmentOptions, segment
 from muse_core.evaluation.spec import MetricContext, MetricSpec, NotMeasuredError, ProbeContext
 from muse_core.evaluation.zeroshot import zeroshot
-from muse_core.stages.plan import Plan, make_plan
+from muse_core.stages.plan import make_plan
+from muse_core.training.plan import Plan
 from tests.evaluation.fakes import Looks, MeanColours, Nearest, Passes, bright_classes, data, sample
 from tests.evaluation.test_segmentation import CellColours, scenes
 from tests.field.conftest import Case, Muse

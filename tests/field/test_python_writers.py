@@ -71,6 +71,7 @@ PARTS = {
     "latents.write.prepare",
     "latents.write.write_units",
     "runs.refuse_in_the_way",
+    "training.beginning.begun",
     "viz.attention.attention_content",
     "viz.kinds.kind_of",
     "viz.kinds.refuse_other_kinds",

@@ -12,7 +12,7 @@ import pytest
 
 from muse_core.errors import ExitCode, MuseError, NotWritableError, explained
 from muse_core.files import claim_folder, file_aside, held, naming, written_aside
-from muse_core.stages.start import new_folder
+from muse_core.training.beginning import new_folder
 from tests.field.conftest import Ended, Muse
 from tests.field.test_python_writers import PYTHON_FILES, PYTHON_FOLDERS
 from tests.field.writers import FILES, FOLDERS, everything

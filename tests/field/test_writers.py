@@ -13,7 +13,7 @@ from muse_core import demo
 from muse_core.errors import ExitCode
 from muse_core.progress import Silent
 from muse_core.registry import discover
-from muse_core.stages.start import new_folder
+from muse_core.training.beginning import new_folder
 from tests.field.conftest import Muse
 from tests.field.inputs import put
 from tests.field.writers import BESIDE, FILES, FOLDERS, INDEXES, INPUTS, MINE, ROOT, everything
@@ -69,6 +69,7 @@ BEHIND_THE_DOOR = {
     "muse_core/run_files.py": "inside a run that is held",
     "muse_core/runs.py": "inside a run that is held",
     "muse_core/training/identity.py": "inside a run that is held",
+    "muse_core/stages/chain.py": "inside a run, what it keeps of the stages after it",
     "muse_core/training/checkpointing.py": "inside a run that is held",
     "muse_core/training/recording.py": "inside a run that is held",
     "muse_core/training/trackers.py": "inside a run that is held",

@@ -13,10 +13,11 @@ from muse_core.model.build import build_network, plan_network
 from muse_core.model.network import MuseNetwork
 from muse_core.model.routing import ROUTINGS
 from muse_core.stages.acceleration import recompute
-from muse_core.stages.plan import Plan, make_plan
+from muse_core.stages.plan import make_plan
 from muse_core.stages.setup import division_of, new_discriminator, spec_of
 from muse_core.stages.stage import freeze
 from muse_core.training.counting import count
+from muse_core.training.plan import Plan
 from tests.training.test_cost import settings
 
 GPU = Devices("cuda", 1, 80 * 10**9, here=False)

@@ -10,7 +10,8 @@ from muse_core.model.weights.parts import PARTS
 from muse_core.settings.layers import resolve
 from muse_core.settings.presets import preset
 from muse_core.settings.train import TrainSettings
-from muse_core.stages.plan import Plan, make_plan
+from muse_core.stages.plan import make_plan
+from muse_core.training.plan import Plan
 from tests.training.mini import begin, lean
 
 
