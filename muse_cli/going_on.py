@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from muse_cli.output import out
+from muse_cli.planning import devices_for, say_first, stages_of, tell
 from muse_core.errors import ExitCode, MuseError
 
 if TYPE_CHECKING:
@@ -73,7 +74,6 @@ def go_on(
     Raises:
         MuseError: another setting was given (exit code 3), or there is no such run.
     """
-    from muse_cli.commands.train import say_first
     from muse_cli.joining import as_seen
     from muse_core.run_search import unfinished
     from muse_core.settings import resolve
@@ -108,7 +108,6 @@ def apart_from_names(
     run: "RunFolder", flags: Mapping[str, Any], later: "Sequence[Stage]"
 ) -> tuple[dict[str, Any], list[str]]:
     """Return the flags without what only says which run or chain is meant, and those of these that mean another one."""
-    from muse_cli.commands.train import stages_of
 
     text, place = flags.get("run.stage"), flags.get("run.out")
     stage = run.status.stage
@@ -160,7 +159,6 @@ def show_plan(
     Raises:
         MuseError: something is missing, or lies not where the data were moved to.
     """
-    from muse_cli.commands.train import devices_for, tell
     from muse_core.stages.chain import stages_text
     from muse_core.stages.start import plan_to_resume
     from muse_core.training.identity import refuse_absent, refuse_moved
