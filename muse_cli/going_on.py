@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from muse_cli.output import out
 from muse_cli.planning import devices_for, say_first, stages_of, tell
+from muse_core.command_lines import quote
 from muse_core.errors import ExitCode, MuseError
 
 if TYPE_CHECKING:
@@ -146,7 +147,7 @@ def refuse_other(run: "RunFolder", keys: list[str]) -> None:
     if keys:
         raise MuseError(
             f"--resume goes on with {run.path} as it was; {', '.join(keys)} cannot change",
-            hint=f"muse train --init {run.path} ... for a new run from its weights",
+            hint=f"muse train --init {quote(run.path)} ... for a new run from its weights",
             exit_code=ExitCode.SETTINGS,
         )
 

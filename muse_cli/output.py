@@ -1,7 +1,6 @@
 """Where words go: results to stdout, everything else to stderr, and with --json one document on stdout."""
 
 import math
-import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -10,6 +9,7 @@ from typing import Any, TextIO
 
 from muse_cli import terminal
 from muse_cli.pulse import Pulse
+from muse_core.command_lines import command_line
 from muse_core.errors import MEASURING_MEMORY
 from muse_core.progress import Progress, Silent
 
@@ -38,7 +38,7 @@ class Output:
 
     def typed_without(self, *options: str) -> str:
         """Return the command line as it was typed, to be typed again without some switches."""
-        return shlex.join(["muse", *(word for word in self.typed if word not in options)])
+        return command_line("muse", *(word for word in self.typed if word not in options))
 
     def mute(self) -> None:
         """Leave results and progress to another process; only errors and warnings are told."""

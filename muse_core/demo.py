@@ -13,6 +13,7 @@ import torch
 from scipy.ndimage import distance_transform_edt
 
 from muse_core import api
+from muse_core.command_lines import quote
 from muse_core.data.owned import INDEX_NAME, SHARDS
 from muse_core.data.sample import Sample
 from muse_core.data.source import open_source
@@ -319,8 +320,12 @@ def _report(places: Places, pictures: Pictures, quick: bool, seconds: float) -> 
 def _next_steps(places: Places) -> tuple[NextStep, ...]:
     run = places.run(3)
     return (
-        NextStep(f"muse attn-viz your-photo.jpg --checkpoint {run} --teacher", "See where it looks in your picture."),
-        NextStep(f"muse infer your-photo.jpg --checkpoint {run} --compare", "See what survives of your picture."),
+        NextStep(
+            f"muse attn-viz your-photo.jpg --checkpoint {quote(run)} --teacher", "See where it looks in your picture."
+        ),
+        NextStep(
+            f"muse infer your-photo.jpg --checkpoint {quote(run)} --compare", "See what survives of your picture."
+        ),
         NextStep("muse train --stage 1-3 --size tiny --seed 1", "Train your own with another seed."),
     )
 

@@ -1,7 +1,6 @@
 """What a demo leaves of itself in its folder, so that it can be found and can go on: demo.json."""
 
 import os
-import shlex
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
+from muse_core.command_lines import quote
 from muse_core.errors import MuseError
 from muse_core.files import contents, free_name, held, read_json, write_json
 from muse_core.progress import Progress
@@ -95,7 +95,7 @@ def default_place(quick: bool) -> Path:
 def way_on(root: Path) -> str:
     """Return the command that goes on with a demo."""
     named = root not in (default_place(quick=False), default_place(quick=True))
-    return "muse demo --resume" + (f" --out {shlex.quote(str(root))}" if named else "")
+    return "muse demo --resume" + (f" --out {quote(root)}" if named else "")
 
 
 @contextmanager
@@ -129,7 +129,7 @@ def _is_empty(folder: Path) -> bool:
 
 
 def _refusal(root: Path, record: DemoRecord) -> MuseError:
-    another = f"muse demo{' --quick' if record.quick else ''} --out {shlex.quote(str(free_name(root)))}"
+    another = f"muse demo{' --quick' if record.quick else ''} --out {quote(free_name(root))}"
     if record.is_finished:
         what = f"{root} holds a finished demo: {root / 'report.html'}"
         return MuseError(what, hint=f"{another} makes another one")
@@ -146,7 +146,7 @@ def resumed(out: Path | None, quick: bool, progress: Progress) -> Iterator[Journ
     """
     root = out or _last_unfinished(quick)
     if read_record(root) is None:
-        raise MuseError(f"there is no demo in {root}", hint=f"muse demo --out {shlex.quote(str(root))} begins one")
+        raise MuseError(f"there is no demo in {root}", hint=f"muse demo --out {quote(root)} begins one")
     with held(root):
         record = read_record(root)
         if record is None or record.is_finished:
@@ -169,5 +169,5 @@ def _last_unfinished(quick: bool) -> Path:
     begin, which = ("muse demo --quick", " quick") if quick else ("muse demo", "")
     if not found:
         raise MuseError(f"there is no{which} demo in {runs_dir()} to go on with", hint=f"{begin} begins one")
-    another = shlex.quote(str(free_name(default_place(quick))))
+    another = quote(free_name(default_place(quick)))
     raise MuseError(f"every{which} demo in {runs_dir()} is finished", hint=f"{begin} --out {another} makes another one")

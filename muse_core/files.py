@@ -14,6 +14,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+from muse_core.command_lines import quote
 from muse_core.errors import FULL, MuseError, NotWritableError
 from muse_core.json_text import json_text as plain_json, utf8
 from muse_core.text_files import json_of
@@ -222,7 +223,9 @@ def held(folder: Path, shown: Path | None = None) -> Iterator[None]:
         if not _locked(file.fileno()):
             raise _in_use(shown, holder or "another process")
         if holder and re.fullmatch(r"process \d+ on \S*", holder) is None:
-            raise MuseError(f"{folder / HOLD} was not written by muse", hint=f"move it, or --out {free_name(folder)}")
+            raise MuseError(
+                f"{folder / HOLD} was not written by muse", hint=f"move it, or --out {quote(free_name(folder))}"
+            )
         file.truncate(0)
         file.write(f"process {os.getpid()} on {platform.node()}\n")
         file.flush()
@@ -274,7 +277,9 @@ def _locked(handle: int) -> bool:
 
 
 def _in_use(folder: Path, who: str) -> MuseError:
-    return MuseError(f"{folder} is in use: {who} writes to it", hint=f"wait for it, or --out {free_name(folder)}")
+    return MuseError(
+        f"{folder} is in use: {who} writes to it", hint=f"wait for it, or --out {quote(free_name(folder))}"
+    )
 
 
 def contents(folder: Path) -> list[Path]:

@@ -4,7 +4,6 @@ import ctypes
 import os
 import platform
 import re
-import shlex
 import shutil
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import muse_core
+from muse_core.command_lines import command_line
 from muse_core.errors import ExitCode, MuseError
 from muse_core.suggestions import did_you_mean
 
@@ -104,7 +104,7 @@ def environment() -> dict[str, Any]:
         "versions": versions(),
         **hardware(),
         "git": git_state(Path(__file__).parent),
-        "command": without_secrets(shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])),
+        "command": without_secrets(command_line(Path(sys.argv[0]).name, *sys.argv[1:])),
     }
 
 

@@ -3,11 +3,11 @@
 Nothing here knows what is inside a checkpoint, or what makes one the best.
 """
 
-import shlex
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from muse_core.command_lines import command_line
 from muse_core.errors import MuseError
 from muse_core.files import write_atomically, written_aside
 from muse_core.run_files import is_left_over, remove_step, strangers_in_step
@@ -96,7 +96,7 @@ def way_around_damage(run: Path) -> str:
         return ""
     before, last = checkpoints[-2:]
     aside = run.with_name(f"{run.name}-{last.name}-damaged")
-    return f"{shlex.join(['mv', str(last), str(aside)])} && {resume_command(run)} goes on behind step {step_of(before)}"
+    return f"{command_line('mv', str(last), str(aside))} && {resume_command(run)} goes on behind step {step_of(before)}"
 
 
 def split_pointer(where: str | Path) -> tuple[str, str] | None:

@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Collection
 from pathlib import Path
 
+from muse_core.command_lines import quote
 from muse_core.errors import MuseError, MuseWarning
 from muse_core.remembered import remember, remembered
 from muse_core.run_checkpoints import FOLDER, LAST, needed_best, split_pointer
@@ -134,7 +135,7 @@ def unfinished(where: str | Path) -> RunFolder:
     if not runs:
         raise _no_run()
     run, status = runs[0]
-    again = f"muse train --stage {status.stage} --size {status.size} --init {run.path}"
+    again = f"muse train --stage {status.stage} --size {status.size} --init {quote(run.path)}"
     raise MuseError(f"every run in {runs_dir()} is finished", hint=f"{again} for a new run from the newest one")
 
 

@@ -1,12 +1,12 @@
 """The status of a run, as status.json holds it."""
 
-import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import NoneType
 from typing import Any, Literal, Self
 
+from muse_core.command_lines import command_line
 from muse_core.errors import TRAINING_MEMORY, ExitCode, MuseError, explained
 from muse_core.machine import without_secrets
 
@@ -20,7 +20,7 @@ KINDS = (TOKENIZER,)
 
 def resume_command(run: Path) -> str:
     """Return what to type to go on with a run, whatever its path holds."""
-    return shlex.join(["muse", "train", "--resume", str(run)])
+    return command_line("muse", "train", "--resume", str(run))
 
 
 @dataclass(frozen=True)

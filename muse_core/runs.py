@@ -18,6 +18,7 @@ from typing import Any, Self
 import yaml
 
 from muse_core import run_checkpoints as saved
+from muse_core.command_lines import quote
 from muse_core.distributed import rank_of
 from muse_core.errors import ExitCode, MuseError
 from muse_core.files import free_name, held, is_abandoned, read_json, write_atomically, write_json
@@ -260,7 +261,7 @@ def refuse_in_the_way(path: Path, overwrite: bool) -> None:
     Raises:
         MuseError: it holds a run and `overwrite` is off, or anything that muse did not write.
     """
-    RUNS.refuse(path, overwrite, [f"--resume {path} to go on with it"], in_place=True)
+    RUNS.refuse(path, overwrite, [f"--resume {quote(path)} to go on with it"], in_place=True)
 
 
 def runs_dir() -> Path:

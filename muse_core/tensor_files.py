@@ -10,6 +10,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from muse_core.command_lines import quote
 from muse_core.errors import MuseError
 
 
@@ -55,7 +56,9 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
     except FileNotFoundError:
         raise DamagedCheckpointError(f"{file} is missing", hint="muse ls runs") from None
     except (SafetensorError, OSError) as error:
-        raise DamagedCheckpointError(f"{file} cannot be read: {error}", hint=f"muse inspect {file.parent}") from None
+        raise DamagedCheckpointError(
+            f"{file} cannot be read: {error}", hint=f"muse inspect {quote(file.parent)}"
+        ) from None
 
 
 def read_unchanged(file: Path, digests: Mapping[str, str]) -> dict[str, Tensor]:
@@ -67,7 +70,7 @@ def read_unchanged(file: Path, digests: Mapping[str, str]) -> dict[str, Tensor]:
     tensors = read_tensors(file)
     if is_changed(file, digests):
         what = f"{file} is not as it was written: its checksum differs"
-        raise DamagedCheckpointError(what, hint=f"muse inspect {file.parent}")
+        raise DamagedCheckpointError(what, hint=f"muse inspect {quote(file.parent)}")
     return tensors
 
 

@@ -11,6 +11,7 @@ import typer
 from muse_cli.commands.infer import counted, short_side_of, size_in_pixels, tell_notes
 from muse_cli.options import CheckpointOption, ConfigFile, Devices, OverwriteFile, Sets
 from muse_cli.output import out
+from muse_core.command_lines import quote
 from muse_core.errors import ExitCode, MuseError
 
 if TYPE_CHECKING:
@@ -150,7 +151,9 @@ def files_of(named: list[str]) -> list[Path]:
     taken = {Path(text) for text in plain}
     left = [file for file in files if file in taken or not is_result(file)]
     if not left:
-        raise MuseError(f"muse made all images in {files[0].parent}", hint=f"name the files: muse attn-viz {files[0]}")
+        raise MuseError(
+            f"muse made all images in {files[0].parent}", hint=f"name the files: muse attn-viz {quote(files[0])}"
+        )
     if len(left) > MOST_IMAGES:
         out.warn(
             f"draws the first {MOST_IMAGES} of {len(left):,} images, as one figure holds no more: name those to see"

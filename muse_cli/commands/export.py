@@ -8,6 +8,7 @@ import typer
 
 from muse_cli.options import Checkpoint
 from muse_cli.output import out, size_text
+from muse_core.command_lines import quote
 
 
 class Target(StrEnum):
@@ -60,7 +61,7 @@ def export(
         f"{done.folder}  {size_text(done.bytes)}",
         f"text tower: {done.text}",
         f"scores in the card: {done.scores}" if done.scores else NO_SCORES,
-        f"load it: muse eval {done.folder}",
+        f"load it: muse eval {quote(done.folder)}",
     ]
     if to is Target.HUB:
         lines.append(f"send it: hf upload OWNER/NAME {done.folder}")

@@ -19,6 +19,7 @@ from muse_cli.commands.latents import (
 )
 from muse_cli.options import BatchSize, CheckpointOption, ConfigFile, Devices, Sets
 from muse_cli.output import out, size_text
+from muse_core.command_lines import quote
 from muse_core.errors import ExitCode, MuseError
 
 if TYPE_CHECKING:
@@ -221,7 +222,8 @@ def refuse_data(named: list[str]) -> None:
     if data is not None:
         raise MuseError(
             f"no image at {data}: it names data, which only --latents takes here",
-            hint=f"muse infer {data} --latents DIR writes latents; muse eval --data {data} --save-images DIR images",
+            hint=f"muse infer {quote(data)} --latents DIR writes latents; "
+            f"muse eval --data {quote(data)} --save-images DIR images",
         )
 
 
@@ -259,7 +261,7 @@ def inputs(named: list[str]) -> list[Path]:
     left = [file for file in files if file not in made]
     if not left:
         first = min(made)
-        raise MuseError(f"muse made all images in {first.parent}", hint=f"name the files: muse infer {first}")
+        raise MuseError(f"muse made all images in {first.parent}", hint=f"name the files: muse infer {quote(first)}")
     if made:
         out.say(f"{len(made)} left out, which muse made: {', '.join(sorted(map(str, made))[:3])}")
     return left

@@ -1,12 +1,12 @@
 """`muse shard`: pictures to WebDataset tars."""
 
-from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from muse_cli.options import ConfigFile, Seed, Sets
 from muse_cli.output import out, size_text
+from muse_core.command_lines import quote
 from muse_core.errors import ExitCode, MuseError
 from muse_core.home import expanded
 

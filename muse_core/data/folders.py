@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from muse_core.command_lines import quote
 from muse_core.data.decode import BadMemberError, RawSample, decode
 from muse_core.data.labels import BadLabelError
 from muse_core.data.sample import Sample, Skip
@@ -108,7 +109,9 @@ class FolderSource:
                 usable = usable or isinstance(item, Sample)
                 yield item
             if not usable:
-                raise MuseError(f"no usable image among {len(mine)} of {self.name}", hint=f"muse inspect {self.name}")
+                raise MuseError(
+                    f"no usable image among {len(mine)} of {self.name}", hint=f"muse inspect {quote(self.name)}"
+                )
             done = 0
 
     def once(self, index: int = 0, readers: int = 1, run: int = 1) -> Iterator[Sample | Skip]:

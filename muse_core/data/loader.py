@@ -367,4 +367,4 @@ def eval_batches(
     if waiting:
         yield collate(waiting, skips=skips)
     if skips.seen == skips.reasons.total() and rank == 0:
-        raise MuseError(f"no usable sample in {source.name}: {dict(skips.reasons) or 'it is empty'}")
+        raise MuseError(f"no usable sample in {source.name}: {skips.in_words() or 'it is empty'}")

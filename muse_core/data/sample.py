@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from muse_core.data.vocabulary import reasons_in_words
 from muse_core.errors import ExitCode, MuseError
 
 if TYPE_CHECKING:
@@ -90,12 +91,16 @@ class Skips:
         self.examples = {**other.examples, **self.examples}
         self.notes.update(other.notes)
 
+    def in_words(self) -> str:
+        """Say why samples were passed over, with the first of each reason; "" where none was."""
+        return reasons_in_words(self.reasons, self.examples)
+
     def refuse_many(self, limit: float, least: int = 1000) -> None:
         """Stop the run when, after `least` samples, more than a fraction `limit` was damaged; 0 waits for none."""
         if (self.seen >= least or not limit) and self.errors > limit * self.seen:
-            found = "; ".join(f"{n} x {reason} (first: {self.examples[reason]})" for reason, n in self.reasons.items())
             raise MuseError(
-                f"{self.errors} of {self.seen} samples could not be used, more than the allowed {limit:.1%}: {found}",
+                f"{self.errors} of {self.seen} samples could not be used, more than the allowed {limit:.1%}: "
+                f"{self.in_words()}",
                 hint="muse inspect the shards, or raise the limit: --set data.limit_errors=0.05",
                 exit_code=ExitCode.STOPPED,
             )

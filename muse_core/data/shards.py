@@ -15,6 +15,7 @@ from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
 
+from muse_core.command_lines import quote
 from muse_core.data.classes import Joint, join
 from muse_core.data.decode import CAPTION_SUFFIXES, IMAGE_SUFFIXES, MASK_SUFFIX, RawSample, ShapeFilter, decode
 from muse_core.data.places import (
@@ -166,7 +167,7 @@ class ShardSource:
             if not usable:
                 raise MuseError(
                     f"no samples in {', '.join(shard.name for shard in mine)}: {self.name}",
-                    hint=f"muse inspect {self.name}",
+                    hint=f"muse inspect {quote(self.name)}",
                 )
             done = 0
 

@@ -14,6 +14,7 @@ from muse_core.text_files import composed
 IMAGENET_SIZE = 1000
 
 _WORDNET = re.compile(r"n\d{8}")
+_REASONS = 5
 _SHOWN = 8  # names in an error; more would hide what it says
 
 
@@ -135,6 +136,16 @@ def counted(number: int, noun: str) -> str:
     """Return a number with its noun: "1 class", "3 classes", "1,000 images"."""
     plural = f"{noun}es" if noun.endswith("s") else f"{noun}s"
     return f"{number:,} {noun if number == 1 else plural}"
+
+
+def reasons_in_words(reasons: Mapping[str, int], examples: Mapping[str, str] | None = None) -> str:
+    """Return how often there was each reason, the most frequent five first, with an example where one is known.
+
+    Empty where there is none.
+    """
+    most = sorted(reasons.items(), key=lambda found: -found[1])[:_REASONS]
+    first = {reason: f" (first: {example})" for reason, example in (examples or {}).items()}
+    return "; ".join(f"{count:,} x {reason}{first.get(reason, '')}" for reason, count in most)
 
 
 def shown(classes: Classes) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from muse_core.command_lines import quote
 from muse_core.errors import MuseError
 from muse_core.evaluation import builtin
 from muse_core.evaluation.metrics import Frechet
@@ -162,7 +163,7 @@ def measured_statistics(tokenizer: object, data: EvalData, progress: Progress) -
             more = Moments.of(tokenizer.encode(batch.images).z)
             moments = more if moments is None else moments.merged(more)
     if moments is None:
-        raise MuseError(f"not one image of {data.name} could be encoded", hint=f"muse inspect {data.name}")
+        raise MuseError(f"not one image of {data.name} could be encoded", hint=f"muse inspect {quote(data.name)}")
     return LatentStats.of(moments), f"statistics measured on {tally.seen} images of {data.name}"
 
 

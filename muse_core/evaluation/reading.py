@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import TYPE_CHECKING
 
+from muse_core.command_lines import quote
 from muse_core.data.sample import Batch, Sample, Skips, collate
 from muse_core.data.source import remarks_of
 from muse_core.data.transforms import eval_transform
-from muse_core.data.vocabulary import counted, scene_classes, vocabulary_of
+from muse_core.data.vocabulary import counted, reasons_in_words, scene_classes, vocabulary_of
 from muse_core.errors import MuseError
 from muse_core.evaluation.processes import ALONE, Team
 from muse_core.evaluation.protocol import Counts, Value
@@ -171,8 +172,8 @@ def settle(data: EvalData, tally: Tally, progress: Progress) -> None:
         for reason, amount in skipped.items():
             tally.skip(reason, amount)
     if not tally.seen:
-        what = f"no usable sample in {data.name}: {tally.skipped or 'it is empty'}"
-        raise MuseError(what, hint=f"muse inspect {data.name}")
+        what = f"no usable sample in {data.name}: {reasons_in_words(tally.skipped) or 'it is empty'}"
+        raise MuseError(what, hint=f"muse inspect {quote(data.name)}")
     remarks = [*remarks_of(data.source), *(f"{data.name}: {note}" for note in noted(tally.notes))]
     for remark in remarks if data.team.rank == 0 else ():
         warn_once(progress, remark)

@@ -10,6 +10,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from muse_core import rules
+from muse_core.command_lines import quote
 from muse_core.errors import MuseError
 from muse_core.inspection.checkpoints import inspect_checkpoint
 from muse_core.inspection.findings import Findings, Inspection
@@ -102,7 +103,7 @@ def _going_on(run: RunFolder, last: Path | None, inside: Inspection | None) -> s
     if run.status.state == "finished" and (run.path / CHAIN).is_file():
         return f"{resume_command(run.path)} goes on with the next stage"
     if run.status.state == "finished":
-        return f"finished: there is nothing to go on with; muse train --init {run.path} starts a new run from it"
+        return f"finished: there is nothing to go on with; muse train --init {quote(run.path)} starts a new run from it"
     if last and (inside is None or (inside.problems and not inside.facts["can"]["train --resume"])):
         return f"not from {last.name}, which is damaged" + (f": {way}" if (way := way_around_damage(run.path)) else "")
     start = last.name.removeprefix("step-").lstrip("0") if last else "0"

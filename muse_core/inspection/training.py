@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from muse_core.command_lines import quote
 from muse_core.data.loader import LanePlan, lane_unit
 from muse_core.data.source import Source
 from muse_core.data.vocabulary import counted
@@ -39,14 +39,14 @@ def training_line(facts: Mapping[str, Any], samples: int) -> str:
 
 def train_command(where: str, facts: Mapping[str, Any], *, held_out: bool) -> str:
     """Return the command that trains on a source, as it can be typed; held_out: it has a split for validation."""
-    name = shlex.quote(where)
+    name = quote(where)
     validation = f" --val-data {name}" if held_out else ""
     return f"muse train --stage {_range(facts['stages'])} --size {facts['size']} --data {name}{validation}"
 
 
 def sharding_hint(where: str) -> str:
     """Return why image files are better made shards before long training, and how."""
-    return f"faster    muse shard {shlex.quote(where)} makes tars: one file to open instead of many"
+    return f"faster    muse shard {quote(where)} makes tars: one file to open instead of many"
 
 
 def _range(stages: Sequence[int]) -> str:

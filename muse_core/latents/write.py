@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from muse_core.command_lines import quote
 from muse_core.data.identity import is_affected_shard
 from muse_core.data.sample import Sample, Skips, collate
 from muse_core.data.sharding.tar import TarWriter
@@ -138,7 +139,7 @@ def finish(job: LatentJob, out: Path) -> LatentReport:
     parts = [read_json(out / PARTS / f"{unit.name}.json") for unit in job.units()]
     full = [part for part in parts if part["count"]]
     if not full:
-        raise MuseError(f"not one image of {job.data} could be encoded", hint=f"muse inspect {job.data}")
+        raise MuseError(f"not one image of {job.data} could be encoded", hint=f"muse inspect {quote(job.data)}")
     moments = Moments.from_json(full[0]["moments"])
     for part in full[1:]:  # in the order of the shards, so that who made them does not show
         moments = moments.merged(Moments.from_json(part["moments"]))

@@ -1,9 +1,9 @@
 """What to type after a run, as command lines that work where the run was started."""
 
 import json
-import shlex
 from pathlib import Path
 
+from muse_core.command_lines import command_line
 from muse_core.data.reach import open_readable
 from muse_core.errors import MuseError
 from muse_core.runs import RunFolder
@@ -70,8 +70,8 @@ def next_commands(settings: TrainSettings, folder: Path) -> list[str]:
     if stage + 1 in STAGES and not missing_captions(_with_losses(later)):
         commands.append(train_command(settings, stage + 1, folder))
     if settings.data.val is not None:
-        commands.append(shlex.join(["muse", "eval", str(folder), "--data", settings.data.val]))
-    return [*commands, shlex.join(["muse", "report", str(folder)])]
+        commands.append(command_line("muse", "eval", str(folder), "--data", settings.data.val))
+    return [*commands, command_line("muse", "report", str(folder))]
 
 
 def train_command(settings: TrainSettings, stage: int, init: Path, steps: int | None = None) -> str:
@@ -91,7 +91,7 @@ def train_command(settings: TrainSettings, stage: int, init: Path, steps: int | 
     for name, value in ours.items():
         if value != theirs[name]:
             given += ["--set", f"model.{name}={value if isinstance(value, str) else json.dumps(value)}"]
-    return shlex.join(["muse", "train", *given])
+    return command_line("muse", "train", *given)
 
 
 def _with_losses(settings: TrainSettings) -> TrainSettings:

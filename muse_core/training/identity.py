@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 import torch
 
+from muse_core.command_lines import quote
 from muse_core.data.identity import identity_of
 from muse_core.data.reach import open_readable
 from muse_core.data.source import absolute, open_source
@@ -186,7 +186,7 @@ def _kind_of_part(part: Part) -> str:
 def _of_another_kind(folder: RunFolder, split: str, place: str, before: str, now: str) -> MuseError:
     option = SPLITS[split]
     saved = folder.last_checkpoint() is not None
-    anew = f"muse train --init {folder.path} {option} {shlex.quote(place)}" if saved else "a run without --resume"
+    anew = f"muse train --init {quote(folder.path)} {option} {quote(place)}" if saved else "a run without --resume"
     return MuseError(
         f"{folder.path} cannot go on: its {split} data were {before} when it was begun, and {place} holds {now}",
         hint=f"{option} PLACE where the {before} lie now; or {anew}, a new run on these {now}",
@@ -195,7 +195,7 @@ def _of_another_kind(folder: RunFolder, split: str, place: str, before: str, now
 
 
 def _ways(folder: RunFolder, name: str) -> str:
-    anew = f"muse train --init {folder.path} --data ... for a new run from its weights"
+    anew = f"muse train --init {quote(folder.path)} --data ... for a new run from its weights"
     if folder.last_checkpoint() is None:
         anew = "a new run, as this one has saved nothing yet"
     moved = f", or {SPLITS[name]} PLACE where they lie now" if name in SPLITS else ""
@@ -218,7 +218,7 @@ def refuse_moved(folder: RunFolder, settings: TrainSettings) -> None:
     if before is None:
         raise MuseError(
             f"{folder.path} does not say which data it was begun with, so that they cannot be read elsewhere",
-            hint=f"put them back where they were, or muse train --init {folder.path} --data ... for a new run",
+            hint=f"put them back where they were, or muse train --init {quote(folder.path)} --data ... for a new run",
             exit_code=ExitCode.SETTINGS,
         )
     refuse_other(folder, before, identify(settings, None, before), settings)

@@ -1,7 +1,6 @@
 """How many lanes a run reads through: as asked for, or what shards, batch, accumulation and processes all allow."""
 
-import shlex
-
+from muse_core.command_lines import quote
 from muse_core.data.folders import FolderSource
 from muse_core.data.loader import MOST_LANES, LanePlan, lane_unit
 from muse_core.data.mixing import MixedSource
@@ -61,7 +60,7 @@ def lane_lines(asked: TrainSettings, settings: TrainSettings, world: int) -> lis
         )
     parts = source.sources if isinstance(source, MixedSource) else (source,)
     return lines + [
-        f"faster   muse shard {shlex.quote(part.name)} makes tars: one file to open instead of many"
+        f"faster   muse shard {quote(part.name)} makes tars: one file to open instead of many"
         for part in parts
         if isinstance(part, FolderSource)
     ]

@@ -84,8 +84,8 @@ def test_what_says_nothing_is_an_error_with_a_sentence(muse: Muse, shard: Shard,
     masks, flat = shard("masks.tar", classes=3, seed=2), shard("flat.tar", classes=1, seed=3)
     empty = shard("empty.tar", 0)
     cases = [
-        (("eval", "tiny", "--data", empty), "no usable sample"),
-        (("eval", "tiny", "--data", spoilt), "no usable sample"),
+        (("eval", "tiny", "--data", empty), "empty.tar: 1 x shard holds no samples\n"),
+        (("eval", "tiny", "--data", spoilt), "spoilt.tar: 4 x image cannot be decoded\n"),
         (("eval", "tiny", "--data", "missing.tar"), "missing.tar"),
         (("zeroshot", "tiny", "--data", plain, *CLASSES), "has a label"),
         (("zeroshot", "tiny", "--data", two), "does not say what its labels mean"),
@@ -103,3 +103,4 @@ def test_what_says_nothing_is_an_error_with_a_sentence(muse: Muse, shard: Shard,
     wrong = [(ended.err, what) for ended, what in found if what not in ended.err or ended.code != ExitCode.FILE]
     assert wrong == []
     assert all(not ended.out for ended, _ in found)
+    assert all("{" not in ended.err and "['" not in ended.err for ended, _ in found)

@@ -9,6 +9,7 @@ from typing import Any
 
 from muse_core.data.sharding.items import Left
 from muse_core.data.sharding.options import ShardOptions
+from muse_core.data.vocabulary import reasons_in_words
 from muse_core.errors import MuseError
 
 FEW = 10
@@ -47,7 +48,7 @@ class Damage:
         count = self.reasons.total()
         if self.first is None or count <= max(FEW, options.limit_errors * items):
             return
-        found = "; ".join(f"{number} x {reason}" for reason, number in self.reasons.most_common(5))
+        found = reasons_in_words(self.reasons)
         raise MuseError(
             f"{count} of {items} pictures are damaged, more than the allowed {options.limit_errors:.1%}: {found} "
             f"(first: {self.first.name})",
@@ -85,6 +86,6 @@ def refuse_nothing_left(
         counts[record["split"]] += record["count"]
     damage.refuse_much(items, options)
     if not counts.total():
-        reasons = "; ".join(f"{count} x {reason}" for reason, count in damage.reasons.most_common(5))
+        reasons = reasons_in_words(damage.reasons)
         raise MuseError(f"no image of {source} could be stored: {reasons}", hint="muse shard --verify --dry-run")
     refuse_empty_splits(counts, options)

@@ -61,7 +61,9 @@ class ShardOptions:
             if given:
                 raise _wrong(f"recipe {self.recipe} decides {' and '.join(given)} itself", "leave it out")
         if self.split is not None and (not self.split or abs(sum(self.split.values()) - 1) > 1e-6):
-            raise _wrong(f"the shares of split must add up to 1: {dict(self.split)}", "--split train=0.95,val=0.05")
+            raise _wrong(
+                f"the shares of split must add up to 1: {_in_words(self.split)}", "--split train=0.95,val=0.05"
+            )
 
     @property
     def table(self) -> tuple[str | None, str | None]:
@@ -148,6 +150,10 @@ def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
     fits = any(one == value or (colon and rest and one.partition(":")[0] == kind and ":" in one) for one in allowed)
     if not fits:
         raise _wrong(f"{name} is one of {', '.join(allowed)}, not {value!r}", f"--{name} {allowed[0]}")
+
+
+def _in_words(split: Mapping[str, float]) -> str:
+    return ", ".join(f"{name}={share:g}" for name, share in split.items())
 
 
 def _wrong(what: str, hint: str) -> MuseError:

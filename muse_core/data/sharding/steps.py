@@ -36,6 +36,7 @@ from muse_core.data.sharding.unchanged import (
     seen_of,
     stamp_of,
 )
+from muse_core.data.vocabulary import reasons_in_words
 from muse_core.errors import MuseError
 
 CHUNK = 1000
@@ -295,7 +296,7 @@ class _Leaving:
 
     def in_words(self) -> str:
         """Say why things were left out, most frequent first."""
-        reasons = "; ".join(f"{count} x {reason}" for reason, count in self.reasons.most_common(5))
+        reasons = reasons_in_words(self.reasons)
         return f": {reasons}" if reasons else ""
 
     def hint(self) -> str | None:

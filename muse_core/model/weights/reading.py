@@ -6,7 +6,6 @@ Every refusal is one line that names the file and the part it was to be, with a 
 
 import json
 import math
-import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -17,6 +16,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from muse_core.command_lines import quote
 from muse_core.errors import MuseError
 from muse_core.model.weights.inert import Placeholder, UnreadableError, shown
 from muse_core.model.weights.torchfiles import TensorRecord, open_torch_file
@@ -225,7 +225,7 @@ def taken_out(path: Path, place: str = "d.get('state_dict', d)") -> str:
         f" weights_only=False); save_file({{k: v.detach().clone(memory_format=torch.contiguous_format)"
         f" for k, v in {place}.items() if torch.is_tensor(v)}}, sys.argv[2])"
     )
-    files = f"{shlex.quote(str(path))} {shlex.quote(str(path.with_suffix('.safetensors')))}"
+    files = f"{quote(path)} {quote(path.with_suffix('.safetensors'))}"
     return f'where it is trusted and can be loaded, take its tensors out: python -c "{program}" {files}'
 
 
