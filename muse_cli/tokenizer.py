@@ -3,6 +3,7 @@
 from typing import Any
 
 from muse_cli.output import out
+from muse_core.errors import ExitCode, MuseError
 
 
 def chosen_or_newest(where: str | None) -> str:
@@ -39,6 +40,22 @@ def training_or_demo(where: str | None, option: str = "--data") -> str:
         out.say(f"no {option}: learning from the built-in scenes (demo:train)")
         return "demo:train"
     return where
+
+
+def both_or_demo(train: str | None, held_out: str | None) -> tuple[str, str]:
+    """Return what to learn from and what to measure on: as named, or the built-in scenes for both.
+
+    Raises:
+        MuseError: one of the two is the user's own and the other is not named, so that it would be other scenes.
+    """
+    for named, option, other in ((train, "--data", "--val-data"), (held_out, "--val-data", "--data")):
+        if named is not None and not named.startswith("demo") and None in (train, held_out):
+            raise MuseError(
+                f"{option} {named} needs data beside it to {'measure on' if option == '--data' else 'learn from'}",
+                hint=f"{other} DATA; {other} demo:{'val' if option == '--data' else 'train'} takes the built-in scenes",
+                exit_code=ExitCode.USAGE,
+            )
+    return training_or_demo(train), data_or_demo(held_out, "--val-data")
 
 
 def load(where: str, device: str, *needs: str) -> Any:

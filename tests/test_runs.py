@@ -303,6 +303,7 @@ def test_the_other_processes_write_only_their_logs_and_the_first_failure(
     follower.finish(10)
     assert {name: (run.path / name).read_bytes() for name in names(run.path)} == before
     monkeypatch.setenv("RANK", "3")
+    monkeypatch.setenv("WORLD_SIZE", "4")
     follower.log("here")
     assert (run.path / "log-3.txt").exists()
     follower.fail(MuseError("no memory", exit_code=ExitCode.MACHINE))

@@ -101,7 +101,7 @@ def run_probe(
     from muse_cli.scores import give
     from muse_cli.settings import resolve_as
     from muse_cli.team import measure
-    from muse_cli.tokenizer import chosen_or_newest, data_or_demo, training_or_demo
+    from muse_cli.tokenizer import both_or_demo, chosen_or_newest, data_or_demo
     from muse_core.ownership import refuse_taken
     from muse_core.settings.measuring import ProbeSettings
 
@@ -116,8 +116,11 @@ def run_probe(
     }
     shared, _ = resolve_as(ProbeSettings, "probe", common, None, None)
     learns = plugin.load().train
-    read = {"train_data": training_or_demo(shared.train_data)} if learns else {}
-    shared = shared.model_copy(update={**read, "data": data_or_demo(shared.data, "--val-data")})
+    if learns:
+        train, held_out = both_or_demo(shared.train_data, shared.data)
+        shared = shared.model_copy(update={"train_data": train, "data": held_out})
+    else:
+        shared = shared.model_copy(update={"data": data_or_demo(shared.data, "--val-data")})
     refuse_taken(out_file, overwrite, [shared.data, shared.train_data], "json")
     where = chosen_or_newest(checkpoint)
     refuse_absent_layers(where, options)

@@ -82,7 +82,7 @@ def segment(
     from muse_cli.scores import give
     from muse_cli.settings import resolve_as
     from muse_cli.team import measure
-    from muse_cli.tokenizer import chosen_or_newest, data_or_demo, training_or_demo
+    from muse_cli.tokenizer import both_or_demo, chosen_or_newest
     from muse_core.evaluation.savedkinds import MASKS
     from muse_core.ownership import refuse_taken
     from muse_core.settings.measuring import SegmentSettings
@@ -91,8 +91,8 @@ def segment(
     flags |= {"size_px": size_px, "epochs": epochs, "baseline": baseline, "limit": limit, "train_limit": train_limit}
     flags |= {"batch_size": batch_size, "seed": seed, "devices": devices}
     settings, _ = resolve_as(SegmentSettings, "segment", flags, sets, config)
-    read = {"train_data": training_or_demo(settings.train_data), "data": data_or_demo(settings.data, "--val-data")}
-    settings = settings.model_copy(update=read)
+    to_learn, to_measure = both_or_demo(settings.train_data, settings.data)
+    settings = settings.model_copy(update={"train_data": to_learn, "data": to_measure})
     if picture is not None and picture == out_file:
         raise MuseError(f"--picture and --out both name {picture}", "two names", ExitCode.USAGE)
     for file, ending in ((out_file, "json"), (picture, "png")):

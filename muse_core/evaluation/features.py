@@ -274,6 +274,12 @@ def per_class(validation: FeatureSet, said: Tensor, names: tuple[str, ...] | Non
     return rows
 
 
+def chance_of(train: FeatureSet, validation: FeatureSet, k: int = 1) -> float:
+    """Return the expected top-k accuracy of guessing classes of the training data; one never shown is never right."""
+    seen = torch.isin(validation.labels, torch.unique(train.labels)).double().mean()
+    return float(seen) * min(k / train.class_count(), 1.0)
+
+
 def unseen_classes(train: FeatureSet, validation: FeatureSet, names: tuple[str, ...] | None = None) -> list[str]:
     """Return a note when validation has classes that training never showed."""
     unseen = sorted(set(validation.labels.tolist()) - set(train.labels.tolist()))

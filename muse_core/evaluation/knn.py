@@ -10,7 +10,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from muse_core.errors import ExitCode, MuseError
-from muse_core.evaluation.features import FeatureSet, per_class, refuse_one_class, training_data, unseen_classes
+from muse_core.evaluation.features import (
+    FeatureSet,
+    chance_of,
+    per_class,
+    refuse_one_class,
+    training_data,
+    unseen_classes,
+)
 from muse_core.evaluation.options import KnnOptions, layer_names
 from muse_core.evaluation.protocol import Protocol, Scores, errors_of_shares
 from muse_core.evaluation.reading import named
@@ -32,7 +39,7 @@ def measure(context: ProbeContext, options: KnnOptions) -> Scores:
     validation = context.validation.features(options.features, layers)
     said = vote(train, validation.features, options.k, context.device)
     metrics = {"top1": _accuracy(validation, said)}
-    baselines = {"chance": {"top1": 1 / train.class_count()}}
+    baselines = {"chance": {"top1": chance_of(train, validation)}}
     if context.baseline is not None:
         raw_train = learning.through(context.baseline).features(options.features)
         raw = context.validation.through(context.baseline).features(options.features)

@@ -16,6 +16,7 @@ from muse_core.errors import MuseError
 from muse_core.evaluation.features import (
     FeatureSet,
     ProbeData,
+    chance_of,
     per_class,
     refuse_one_class,
     training_data,
@@ -108,7 +109,7 @@ def measure(context: ProbeContext, options: LinearOptions) -> Scores:
     validation = context.validation.features(options.features, layers)
     found = _probe(train, validation, options, context)
     frequent = float((validation.labels == train.labels.mode().values).double().mean())
-    chance = {f"top{k}": k / train.class_count() for k in (1, 5) if f"top{k}" in found.metrics}
+    chance = {f"top{k}": chance_of(train, validation, k) for k in (1, 5) if f"top{k}" in found.metrics}
     baselines = {"chance": chance, "most frequent class": {"top1": frequent}}
     if context.baseline is not None:
         raw_train = learning.through(context.baseline).features(options.features)

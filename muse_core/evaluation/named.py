@@ -37,7 +37,7 @@ def named_classes(which: str) -> tuple[str, ...]:
         from open_clip import IMAGENET_CLASSNAMES
 
         return tuple(IMAGENET_CLASSNAMES)
-    return _lines(Path(which), "classes")
+    return _lines(Path(which), "classes", ("imagenet",))
 
 
 def named_templates(which: str) -> tuple[str, ...]:
@@ -53,10 +53,13 @@ def named_templates(which: str) -> tuple[str, ...]:
 
         templates = OPENAI_IMAGENET_TEMPLATES if which == "openai" else SIMPLE_IMAGENET_TEMPLATES
         return tuple(template("{}") for template in templates)
-    return _lines(Path(which), "templates")
+    return _lines(Path(which), "templates", ("plain", "openai", "simple"))
 
 
-def _lines(path: Path, what: str) -> tuple[str, ...]:
+def _lines(path: Path, what: str, names: tuple[str, ...]) -> tuple[str, ...]:
+    if not path.exists():
+        hint = f"a file with one per line, or a name: {choices(str(path), names)}"
+        raise MuseError(f"{path} is neither a file of {what} nor a name of some", hint=hint, exit_code=ExitCode.FILE)
     try:
         text = read_text_file(path)
     except (OSError, MuseError) as error:

@@ -46,6 +46,7 @@ def inspect_run(path: Path) -> Inspection:
     saved = [f"{step} (best)" if best and step == step_of(best) else str(step) for step in steps]
     lines = [
         f"run        stage {status.stage}, size {status.size}: {status.state} at step {status.step} of {status.steps}",
+        *([f"reason     {status.error}"] if status.error else []),
         f"saved      {', '.join(saved) or 'nothing yet'}",
         *(inside.lines if inside else ()),
         f"resume     {going_on}",

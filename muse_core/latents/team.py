@@ -46,12 +46,15 @@ def write_latents(
         MuseError: the folder cannot be used, the tokenizer cannot encode, or a process ended.
     """
     progress = progress or Silent()
+    alone = devices[0] if len(devices) == 1 else None
+    # A tokenizer that cannot be loaded leaves nothing behind, and costs no latents that were to be overwritten.
+    tokenizer = load_tokenizer(job.tokenizer, alone) if alone and not resume else None
     job, left = prepare(job, out, resume=resume, overwrite=overwrite, progress=progress)
     total = len(job.units())
     with progress.track("shards of latents", total) as tracker:
         tracker.advance(total - len(left))
-        if left and len(devices) == 1:
-            write_units(job, left, out, load_tokenizer(job.tokenizer, devices[0]), devices[0], tracker.advance)
+        if left and alone:
+            write_units(job, left, out, tokenizer or load_tokenizer(job.tokenizer, alone), alone, tracker.advance)
         elif left:
             _run_team(job, out, left, devices[: len(left)], tracker.advance)
     report = finish(job, out)

@@ -27,4 +27,6 @@ class Plan:
             raise self.refusals[0]
         if self.missing:
             what = "this run cannot start; missing:\n" + "\n".join(f"  - {line}" for line in self.missing)
-            raise MuseError(what, hint="muse doctor, or --dry-run to see the plan", exit_code=ExitCode.FILE)
+            raise MuseError(
+                what, hint="--dry-run shows the plan; muse doctor shows what this machine has", exit_code=ExitCode.FILE
+            )

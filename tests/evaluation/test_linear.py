@@ -139,6 +139,7 @@ def test_labels_that_training_never_saw_are_wrong_and_named() -> None:
     validation = [*bright_classes(20, 2, start=500), sample(900, label=7)]
     scores = measure(context(bright_classes(80, 2), validation), OPTIONS)
     assert scores.metrics["top1"] == pytest.approx(20 / 21)
+    assert scores.baselines["chance"]["top1"] == pytest.approx(20 / 21 / 2)
     assert "1 class of" in scores.notes[0]
     assert scores.notes[0].endswith("cannot be right: 7")
 

@@ -141,7 +141,7 @@ def test_lists_come_by_name_or_from_files(tmp_path: Path) -> None:
     path = tmp_path / "classes.txt"
     path.write_text("cat\n\ndog\n")
     assert named_classes(str(path)) == ("cat", "dog")
-    with pytest.raises(MuseError, match="no templates could be read"):
+    with pytest.raises(MuseError, match="neither a file of templates nor a name"):
         named_templates(str(tmp_path / "missing.txt"))
 
 

@@ -216,6 +216,7 @@ def test_a_class_that_training_never_showed_is_named() -> None:
     scores = run_probe("knn", KNN, context(seen, ANIMALS[:3], held_out, ("dog", "bee")), KnnOptions(k=3))
     assert scores.metrics["top1"] == 0.5
     assert scores.notes == ["1 class of the validation data never occurs in training and cannot be right: dog"]
+    assert scores.baselines["chance"]["top1"] == pytest.approx(0.5 / 3)  # of two images one can be right
 
 
 def test_sets_without_a_class_in_common_are_refused_with_both_lists() -> None:
