@@ -249,9 +249,6 @@ def tell(written: "Sharded") -> int:
     out.result({**document, "out": written.out, "errors": written.errors, "notes": notes}, in_words(written))
     for note in notes:
         out.warn(note)
-    for split, count in written.splits.items():
-        if not count:
-            out.warn(f"split {split} is empty")
     return ExitCode.DONE
 
 

@@ -165,6 +165,12 @@ def test_being_told_to_stop_says_how_to_go_on(
     assert not Path(".images-shards.partial").exists()
 
 
-def test_a_split_of_nothing_is_a_warning(muse: Muse) -> None:
-    ended = muse("shard", "images", "--split", "train=1.0,val=0")
-    assert (ended.code, "split val is empty" in ended.err) == (0, True)
+@pytest.mark.parametrize("split", ["train=1.0,val=0.0", "val=0,train=1", "train=1,val=.0"])
+@pytest.mark.parametrize("more", [(), ("--dry-run",), ("--resume",)])
+def test_a_split_of_nothing_is_refused_before_anything_is_written(
+    muse: Muse, split: str, more: tuple[str, ...]
+) -> None:
+    before = sorted(Path().iterdir())
+    ended = muse("shard", "images", "--split", split, *more)
+    assert (ended.code, "split val has no share" in ended.err) == (3, True)
+    assert sorted(Path().iterdir()) == before

@@ -80,7 +80,7 @@ def test_one_caption_of_many_images_is_named_where_it_keeps_folders_from_being_c
     [
         (("1,0", "0,0", "2,00"), [], [1, 0, 2]),
         (("-1,0", "3", "+2,0"), [], [-1, 3, 2]),
-        (("1,0", "cat", ""), ["1", "cat"], [0, 1, -1]),
+        (("1,0", "cat", ""), ["1,0", "cat"], [0, 1, -1]),
         (('"big, bad wolf"', '"a ""b"""', "cat"), ['a "b"', "big, bad wolf", "cat"], [1, 0, 2]),
     ],
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from muse_core.data.labels import in_order
+from muse_core.data.labels import BadLabelError, in_order
 from muse_core.data.sample import UNKNOWN_LABEL
 from muse_core.data.sharding.items import Item, Left, Looked
 from muse_core.errors import MuseError
@@ -24,14 +24,18 @@ class FolderClasses:
     def __init__(self) -> None:
         self.items = 0
         self.captioned, self.first = 0, ""
-        self._labels: set[str] = set()
+        self._spelled: dict[str, str] = {}  # the first folder of each label, as the disk has it
+        self._twins: tuple[str, str] | None = None
         self._one_deep = True
 
     def note(self, entry: Item | Left) -> None:
         """Take in one entry of a listing."""
         if isinstance(entry, Item):
             self.items += 1
-            self._labels.add(entry.label)
+            folder = entry.name.partition("/")[0]
+            first = self._spelled.setdefault(entry.label, folder)
+            if entry.label and first != folder:
+                self._twins = self._twins or (first, folder)
             self._one_deep &= entry.name.count("/") == 1
             if entry.text or any(part.size for kind, part in entry.parts.items() if kind in ("txt", "json")):
                 self.captioned += 1
@@ -41,14 +45,18 @@ class FolderClasses:
         """Return the classes in their order, none where folders are no classes; `classes` as in `ShardOptions`.
 
         Raises:
-            BadLabelError: two names are one number.
+            BadLabelError: two names are one number, or differ in nothing but how Unicode writes them.
         """
-        likely = self._are_likely and not self.captioned
-        return in_order(self._labels - {""}) if classes == "folders" or likely else ()
+        if classes != "folders" and (self.captioned or not self._are_likely):
+            return ()
+        if self._twins:
+            one, other = map(ascii, self._twins)
+            raise BadLabelError(f"{one} and {other} are one name in two spellings of Unicode, and two classes")
+        return in_order(self._spelled.keys() - {""})
 
     @property
     def _are_likely(self) -> bool:
-        return self._one_deep and len(self._labels) > 1
+        return self._one_deep and (len(self._spelled) > 1 or self._twins is not None)
 
     def in_words(self, classes: str) -> str:
         """Say that captions keep folders from being classes, "" where they do not."""

@@ -62,8 +62,7 @@ def refuse_empty_splits(counts: Mapping[str, int], options: ShardOptions) -> Non
     Raises:
         MuseError: such a split is empty.
     """
-    asked = options.split or dict.fromkeys(counts, 1.0)
-    empty = [split for split, count in counts.items() if split and not count and asked.get(split, 1.0)]
+    empty = [split for split, count in counts.items() if split and not count]
     if empty:
         how = f"none of {sum(counts.values()):,} images {'was drawn for' if options.split else 'is in'} it"
         raise MuseError(

@@ -11,7 +11,7 @@ from muse_core.data.labels import in_order
 from muse_core.data.sharding.items import Item, Left
 from muse_core.data.sharding.options import ShardOptions
 from muse_core.data.sharding.places import Place
-from muse_core.data.sharding.tables import CAPTION_COLUMNS, CLASS_COLUMNS, Table, class_table
+from muse_core.data.sharding.tables import CAPTION_COLUMNS, CLASS_COLUMNS, Table
 from muse_core.data.sharding.tars import tars
 from muse_core.data.sharding.tree import Beside, Masks, tree
 from muse_core.data.vocabulary import imagenet_classes
@@ -77,8 +77,8 @@ def _any_tree(place: Place, options: ShardOptions) -> Listing:
     beside = Beside(
         txt=options.captions in ("auto", "txt"),
         masks=Masks.of(options.masks) if options.masks else None,
-        captions=Table(captions, CAPTION_COLUMNS) if captions else None,
-        classes=class_table(classes) if classes else None,
+        captions=Table(captions, CAPTION_COLUMNS, source=_here(place)) if captions else None,
+        classes=Table(classes, CLASS_COLUMNS, labels=True, source=_here(place)) if classes else None,
     )
     if beside.masks is not None and not beside.masks.place.is_folder():
         raise MuseError(f"{options.masks} is not a folder of masks")
@@ -86,8 +86,12 @@ def _any_tree(place: Place, options: ShardOptions) -> Listing:
     if beside.classes is None:
         return Listing(items, order=None if options.classes in ("auto", "folders") else (), asked=_asked(beside))
     values = beside.classes.values() - {""}
-    numbers = all(value.isdecimal() for value in values)
+    numbers = beside.classes.numbered
     return Listing(items, order=() if numbers else in_order(values), numbers=numbers, asked=_asked(beside))
+
+
+def _here(place: Place) -> str | None:
+    return place.path() if place.is_local else None
 
 
 def _asked(beside: Beside) -> Asked:

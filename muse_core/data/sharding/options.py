@@ -64,6 +64,9 @@ class ShardOptions:
             raise _wrong(
                 f"the shares of split must add up to 1: {_in_words(self.split)}", "--split train=0.95,val=0.05"
             )
+        nothing = next((name for name, share in (self.split or {}).items() if share <= 0), None)
+        if nothing is not None:
+            raise _wrong(f"split {nothing} has no share, and no split stays empty", f"leave {nothing} out of --split")
 
     @property
     def table(self) -> tuple[str | None, str | None]:

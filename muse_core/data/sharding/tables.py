@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import csv
 import io
+import posixpath
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import PurePosixPath
 
 from muse_core.data.coverage import Coverage
-from muse_core.data.labels import BadLabelError, parse_label
+from muse_core.data.labels import NO_LABEL, BadLabelError, parse_label
 from muse_core.data.sample import UNKNOWN_LABEL
+from muse_core.data.sharding.bases import Bases
 from muse_core.data.sharding.places import read_range
 from muse_core.errors import MuseError
 from muse_core.file_names import is_picture
@@ -32,11 +35,15 @@ FILE_COLUMNS = (
 CAPTION_COLUMNS = ("caption", "captions", "text", "title", "description")
 CLASS_COLUMNS = ("class", "label", "classes", "category", "target", "cls", "predictionstring")
 
+_TRUTHS = frozenset({"true", "false"})
 _COMMA = re.compile(r"[+-]?\d+,\d+")
 _SEPARATOR = re.compile(r'"?sep=(.)"?\n', re.IGNORECASE)
 
 Row = tuple[int, list[str]]
 """The number of a row, of which the header is the first, and its fields."""
+
+Pair = tuple[int, str, str]
+"""The number of a row, the picture that it names, and what it says of it."""
 
 
 class Table:
@@ -45,41 +52,37 @@ class Table:
     Args:
         path: the file, or its address.
         columns: what the column with the values may be called.
-        read: what a value means where this sign parts the columns; a `BadLabelError` of it is refused with its row.
+        labels: whether values are labels, as `parse_label` reads them: indices where all are numbers, else names, each
+            as it is written. What is none, also true and false, is refused with its row.
+        source: the folder of the pictures, where it is one of this machine.
 
     Raises:
         MuseError: it cannot be read, has no such column or no value, or says two things of one picture.
     """
 
-    def __init__(self, path: str, columns: Sequence[str], read: Callable[[str, str], str] | None = None) -> None:
+    def __init__(self, path: str, columns: Sequence[str], *, labels: bool = False, source: str | None = None) -> None:
         self.path, self.name = path, path.rpartition("/")[2]
         self.coverage = Coverage(self.name)
+        self._bases = Bases(source, path)
+        self._numbers: list[tuple[int, str]] = []
+        self._words: list[tuple[int, str]] = []
         self._rows: dict[str, str] = {}
         self._by_suffix: dict[str, str] = {}
         self._used: set[str] = set()
         self._several: dict[str, None] = {}
-        self._first: dict[str, int] = {}
         text, delimiter = _parted(path, columns)
-        for number, file, value in _pairs(path, text, delimiter, columns):
-            try:
-                meant = read(value, delimiter) if read else value
-            except BadLabelError as problem:
-                raise MuseError(f"{path}, row {number}: {problem}: {value[:40]!r}") from None
-            if self._rows.setdefault(file, meant) != meant:
-                raise MuseError(f"{path}, row {number}: says both {self._rows[file]!r} and {meant!r} of {file}")
+        found = _pairs(path, text, delimiter, columns)
+        for number, file, value in self._labels(found, delimiter) if labels else found:
+            if self._rows.setdefault(file, value) != value:
+                raise MuseError(f"{path}, row {number}: says both {self._rows[file]!r} and {value!r} of {file}")
             self._by_suffix.setdefault(_in_lower_case(file), file)
-            self._first.setdefault(meant, number)
         if not any(self._rows.values()):
             raise MuseError(f"{path} says nothing of any picture: its column of values is empty")
         self.coverage.pattern = f"no row for {{image}}; its first row is for {next(iter(self._rows))}"
 
     def value(self, path: str) -> str | None:
         """Return what the table says of a picture, None when it has no row for it."""
-        whole = PurePosixPath(_as_compared(path))
-        names = (str(whole), str(whole.with_suffix("")), whole.name, whole.stem)
-        key = next((name for name in names if name in self._rows), None)
-        # Cameras write IMG.JPG where a table has IMG.jpg; a row of exactly this name comes first.
-        key = key or next((self._by_suffix[one] for one in map(_in_lower_case, names) if one in self._by_suffix), None)
+        key = self._key(path)
         if key is not None:
             if key in self._used:
                 self._several.setdefault(key)
@@ -87,20 +90,57 @@ class Table:
         self.coverage.note_of(path, fits=key is not None)
         return None if key is None else self._rows[key]
 
+    def _key(self, path: str) -> str | None:
+        """Return the row of a picture: that of its path, wherever that begins, else of its name, or None."""
+        # Cameras write IMG.JPG where a table has IMG.jpg; a row of exactly this name comes first.
+        found = ((name if name in self._rows else None, at) for name, at in self._names(path))
+        lower = ((self._by_suffix.get(_in_lower_case(name)), at) for name, at in self._names(path))
+        known = (one for one in chain(found, lower) if one[0] is not None)
+        return next((key for key, at in known if not (at and self._bases.other(at, path))), None)
+
+    def _names(self, path: str) -> Iterator[tuple[str, str]]:
+        """Yield what a row may call a picture, the closest first, and as which path it does where it is not the own."""
+        for one in ("", *self._bases.of(path)):
+            whole = PurePosixPath(_as_compared(one or path))
+            yield str(whole), one
+            yield str(whole.with_suffix("")), one
+        yield whole.name, ""
+        yield whole.stem, ""
+
+    def _labels(self, found: Iterable[Pair], delimiter: str) -> list[Pair]:
+        """Return what the values of rows mean as labels, "" for no class."""
+        pairs, meant = list(found), list[int | str]()
+        for number, _, value in pairs:
+            try:
+                meant.append(label := _label(value, delimiter))
+            except BadLabelError as problem:
+                raise MuseError(f"{self.path}, row {number}: {problem}: {value[:40]!r}") from None
+            if label != UNKNOWN_LABEL:
+                first = self._words if isinstance(label, str) else self._numbers
+                first[:] = first or [(number, value)]
+        named = bool(self._words)
+        known = zip(pairs, meant, strict=True)
+        return [
+            (number, file, "" if label == UNKNOWN_LABEL else composed(value) if named else str(label))
+            for (number, file, value), label in known
+        ]
+
+    @property
+    def numbered(self) -> bool:
+        """Whether all its labels are numbers."""
+        return not self._words
+
     def values(self) -> set[str]:
         """Return everything it says of any picture."""
         return set(self._rows.values())
 
     def mixed(self) -> str:
-        """Say where numbers and words stand among its values, which makes all of them names; "" where they do not."""
-        values = [value for value in self._first if value]  # in the order of their rows
-        number = next((value for value in values if value.isdecimal()), None)
-        word = next((value for value in values if not value.isdecimal()), None)
-        if number is None or word is None:
+        """Say where numbers and words stand among its labels, which makes all of them names; "" where they do not."""
+        if not (self._numbers and self._words):
             return ""
-        rows = sorted((self._first[value], value) for value in (number, word))
-        shown = ", ".join(f"row {row}: {value!r}" for row, value in rows)
-        return f"{self.name} holds numbers and names ({shown}): all of them are names of classes, sorted as text"
+        shown = ", ".join(f"row {row}: {value!r}" for row, value in sorted(self._numbers + self._words))
+        said = f"{self.name} holds numbers and names ({shown})"
+        return f"{said}: all of them are names of classes, sorted as text, each as it is written"
 
     def unused(self) -> list[str]:
         """Return the pictures it speaks of that nobody asked for."""
@@ -114,23 +154,16 @@ class Table:
         )
 
 
-def class_table(path: str) -> Table:
-    """Read a table of classes, in which numbers are spelled in one way and unknown classes are blank.
-
-    Raises:
-        MuseError: as `Table`, or a value is no label.
-    """
-    return Table(path, CLASS_COLUMNS, _label)
-
-
-def _label(value: str, delimiter: str) -> str:
+def _label(value: str, delimiter: str) -> int | str:
+    if value.lower() in _TRUTHS:
+        raise BadLabelError(NO_LABEL)
     # Programs that part columns with semicolons write 1.0 as 1,0.
-    label = parse_label(value.replace(",", ".") if delimiter == ";" and _COMMA.fullmatch(value) else value)
-    return "" if label == UNKNOWN_LABEL else str(label)
+    return parse_label(value.replace(",", ".") if delimiter == ";" and _COMMA.fullmatch(value) else value)
 
 
 def _as_compared(file: str) -> str:
-    return composed(file.strip().replace("\\", "/").removeprefix("./"))
+    name = composed(file.strip().replace("\\", "/"))
+    return name if "://" in name or not name else posixpath.normpath(name)
 
 
 def _in_lower_case(file: str) -> str:
@@ -139,7 +172,7 @@ def _in_lower_case(file: str) -> str:
     return f"{stem}{dot}{suffix.lower()}" if is_picture(file) else file
 
 
-def _pairs(path: str, text: str, delimiter: str, columns: Sequence[str]) -> Iterator[tuple[int, str, str]]:
+def _pairs(path: str, text: str, delimiter: str, columns: Sequence[str]) -> Iterator[Pair]:
     rows = _rows(path, text, delimiter)
     header = [name.strip().lower() for name in next(rows, (1, []))[1]]
     file, value = _column(header, FILE_COLUMNS), _column(header, columns)
