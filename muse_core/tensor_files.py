@@ -74,6 +74,21 @@ def read_unchanged(file: Path, digests: Mapping[str, str]) -> dict[str, Tensor]:
     return tensors
 
 
+def refuse_changed(folder: Path, digests: Mapping[str, str]) -> None:
+    """Refuse a checkpoint of which a file is gone, or is another than was written.
+
+    Raises:
+        DamagedCheckpointError: naming the file.
+    """
+    for name in digests:
+        file = folder / name
+        if not file.is_file():
+            raise DamagedCheckpointError(f"{file} is missing", hint="muse ls runs")
+        if is_changed(file, digests):
+            what = f"{file} is not as it was written: its checksum differs"
+            raise DamagedCheckpointError(what, hint=f"muse inspect {folder}")
+
+
 def is_changed(file: Path, digests: Mapping[str, str]) -> bool:
     """Return whether a file is another than was written, by the checksum of its name; without one nobody knows."""
     return file.name in digests and digests[file.name] != digest_of_file(file)

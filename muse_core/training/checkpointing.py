@@ -12,26 +12,39 @@ from typing import Any
 
 from torch import Tensor
 
-from muse_core.distributed import is_first
+from muse_core.distributed import is_first, rank
+from muse_core.errors import ExitCode, MuseError
 from muse_core.files import read_json, write_json
 from muse_core.run_checkpoints import BEST, point_to_best, pointed_at, step_name
-from muse_core.tensor_files import digests_in, is_in_parts, read_unchanged, whole, write_tensors
+from muse_core.tensor_files import (
+    DamagedCheckpointError,
+    digests_in,
+    is_in_parts,
+    read_tensors,
+    refuse_changed,
+    whole,
+    write_tensors,
+)
 from muse_core.training.ema import Average
-from muse_core.training.state import random_state, restore_random
+from muse_core.training.state import random_states, restore_random
 from muse_core.training.trainer import Trainer
 
 OPTIMIZER, OPPONENT = "optimizer", "adversary"
 """Prefixes of names in training.safetensors; the second since the first opponent was one."""
 
+SEED_APART = 1_000_003
+"""Between seeds of a process that goes on and was not there before: from step to step others."""
+
 
 def save(trainer: Trainer, done: int) -> None:
     """Write a checkpoint aside and rename it; all processes have to come here."""
     trainer.guard.look()
-    cursor = trainer.reader.whole_cursor()
+    cursor, chance = trainer.reader.whole_cursor(), random_states()
     recorder, averages = trainer.recorder, trainer.learner.averages
     if not is_first() and not is_in_parts(trainer.learner.optimization.weights.values()):
         return
     tensors, state = _training_state(trainer, cursor)
+    tensors |= chance
     stored = {name: whole(tensor) for name, tensor in trainer.task.stored().items()}
     averaged = {_file_of(average, averages): average.stored() for average in averages}
     if not is_first():
@@ -51,7 +64,6 @@ def save(trainer: Trainer, done: int) -> None:
 def _training_state(trainer: Trainer, cursor: Mapping[int, int]) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Return tensors and the JSON-able rest of all that a step changes besides what the task stores."""
     tensors, optimizer = trainer.learner.optimization.state(OPTIMIZER)
-    tensors |= random_state()
     averages = [{"updates": average.updates, "cap": average.cap} for average in trainer.learner.averages]
     state: dict[str, Any] = {
         "optimizer": optimizer,
@@ -67,34 +79,69 @@ def _training_state(trainer: Trainer, cursor: Mapping[int, int]) -> tuple[dict[s
 
 
 def restore(trainer: Trainer, folder: Path) -> None:
-    """Go on exactly from a checkpoint; the task holds its weights already.
+    """Go on exactly from a checkpoint that `state_of` accepted; the task holds its weights already.
 
     Raises:
-        MuseError: a file is missing, or any bit of it is another than was written.
+        MuseError: a file cannot be read, or the averages are others.
     """
-    document = read_json(folder / "state.json")
-    state, digests = document["training"], document.get("digests", {})
-    tensors = read_unchanged(folder / "training.safetensors", digests)
+    document = state_of(folder)
+    state = document["training"]
+    tensors = read_tensors(folder / "training.safetensors")
     trainer.learner.optimization.restore(OPTIMIZER, tensors, state["optimizer"])
-    restore_random(tensors)
-    averages = trainer.learner.averages
-    for average, saved in zip(averages, state.get("averages") or [state.get("average")], strict=True):
-        average.restore(read_unchanged(folder / _file_of(average, averages), digests), saved["updates"], saved["cap"])
+    _restore_averages(trainer.learner.averages, state, folder)
     if trainer.opposition:
         trainer.opposition.restore(OPPONENT, tensors, state[OPPONENT])
     trainer.first_step = int(document["step"])
+    restore_random(tensors, seed=trainer.settings.seed + rank() + SEED_APART * trainer.first_step)
     trainer.reader.restore(state["skipped"])
     if is_first():  # a process that was killed while it saved may not have come to this
         point_to_best(trainer.recorder.folder.path, trainer.recorder.held_out.best)
+
+
+def _restore_averages(averages: tuple[Average, ...], state: Mapping[str, Any], folder: Path) -> None:
+    saved = state.get("averages") or ([state["average"]] if "average" in state else [])
+    before, now = [one["cap"] for one in saved], [average.cap for average in averages]
+    if before != now:
+        what = f"{folder} holds averages of decays {before or 'none'}, and this run has {now or 'none'}"
+        raise MuseError(what, hint="the decays that it was begun with", exit_code=ExitCode.SETTINGS)
+    for average, one in zip(averages, saved, strict=True):
+        average.restore(read_tensors(folder / _file_of(average, averages)), one["updates"], one["cap"])
+
+
+def state_of(folder: Path) -> dict[str, Any]:
+    """Read state.json of a checkpoint of a run.
+
+    Raises:
+        DamagedCheckpointError: it is missing, or lacks what a run goes on from.
+    """
+    path = folder / "state.json"
+    try:
+        document = read_json(path)
+        int(document["step"])
+        document["training"]["cursor"].items()
+        document["training"]["optimizer"]
+    except (MuseError, KeyError, TypeError, ValueError, AttributeError) as error:
+        reason = error.what if isinstance(error, MuseError) else f"{path} lacks {error}"
+        raise DamagedCheckpointError(reason, hint=f"muse inspect {folder}") from None
+    return document
+
+
+def refuse_damaged(folder: Path) -> None:
+    """Refuse a checkpoint of which any bit is another than was written, before anything is built from it.
+
+    Raises:
+        DamagedCheckpointError: naming the file.
+    """
+    refuse_changed(folder, state_of(folder).get("digests", {}))
 
 
 def cursor_of(checkpoint: Path | None) -> dict[int, int]:
     """Read how far each lane had come; nowhere without a checkpoint."""
     if checkpoint is None:
         return {}
-    saved = read_json(checkpoint / "state.json")["training"]["cursor"]
+    saved = state_of(checkpoint)["training"]["cursor"]
     return {int(lane): int(position) for lane, position in saved.items()}
 
 
 def _file_of(average: Average, all_of_them: tuple[Average, ...]) -> str:
-    return "average.safetensors" if average is all_of_them[0] else f"average-{average.cap:g}.safetensors"
+    return "average.safetensors" if average is all_of_them[0] else f"average-{average.cap}.safetensors"

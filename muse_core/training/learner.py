@@ -80,13 +80,17 @@ class Opposition:
             for weight in weights:
                 weight.requires_grad_(True)
 
-    def step(self, parts: Sequence[Any]) -> dict[str, Tensor]:
-        """Take one step on what the task's losses left of every part of a batch; returns the scalars to log."""
+    def judge(self, parts: Sequence[Any]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Add the gradients of its loss on what the task's losses left of every part of a batch, and clip them.
+
+        Returns:
+            the scalars to log; and those to guard besides, its loss and the norms of its gradients.
+        """
         loss, terms = self.opponent.losses(self.learner.module, parts)
         self.learner.backward(loss)
-        self.learner.optimization.clip_gradients()
-        self.learner.step()
-        return terms
+        norms = self.learner.optimization.clip_gradients()
+        guarded = {"loss": loss.detach(), **{f"gradient of {group}": norm for group, norm in norms.items()}}
+        return terms, guarded
 
     def state(self, prefix: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Return tensors and a JSON-able rest to save."""

@@ -1,8 +1,10 @@
 """AdamW over the weights of a module that train: its groups, its rate, the clip per group, its state."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.optim import AdamW
 
@@ -90,6 +92,47 @@ class Optimization:
     def restore(self, prefix: str, tensors: Mapping[str, Tensor], rest: Mapping[str, Any]) -> None:
         """Put back what `state` took."""
         restore_optimizer(self.optimizer, prefix, dict(tensors), dict(rest))
+
+
+def apply_partition(module: nn.Module, partition: Partition) -> None:
+    """Let exactly the weights of the groups take gradients.
+
+    Raises:
+        MuseError: a weight of the module is in no group and not frozen, or in two places, or a name is of none.
+    """
+    weights = dict(module.named_parameters())
+    grouped = Counter(name for group in partition.groups for name in group.names)
+    problems = {
+        "in several groups": [name for name, count in grouped.items() if count > 1],
+        "trained and frozen": [name for name in grouped if name in partition.frozen],
+        "in a group, and of no module": [name for name in grouped if name not in weights],
+        "in a group and no clip group, or the reverse": sorted(grouped.keys() ^ partition.clip_groups.keys()),
+        "neither trained nor frozen": [
+            name for name in weights if name not in grouped and name not in partition.frozen
+        ],
+    }
+    for problem, names in problems.items():
+        if names:
+            shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+            raise MuseError(f"the partition of a task has weights that are {problem}: {shown}", exit_code=ExitCode.BUG)
+    for name, weight in weights.items():
+        weight.requires_grad_(name in grouped)
+
+
+def weighted_sum(terms: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
+    """Return the loss that is minimised; terms without a weight are only logged.
+
+    Raises:
+        MuseError: none has one.
+    """
+    weighted = [weights[name] * term for name, term in terms.items() if name in weights]
+    if not weighted:
+        raise MuseError(
+            f"no loss has a weight: losses {', '.join(terms)}; weights {', '.join(weights) or 'none'}",
+            hint="a task's loss_weights names its losses",
+            exit_code=ExitCode.SETTINGS,
+        )
+    return torch.stack(weighted).sum()
 
 
 def fused(weights: Iterable[Tensor]) -> bool | None:

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from muse_core.distributed import gather_objects
+from muse_core.errors import MuseError
 from muse_core.image_files import noted
 from muse_core.progress import Progress
 from muse_core.training.speed import Speed
@@ -33,7 +34,10 @@ class Reader:
 
     def next(self, progress: Progress) -> Any:
         """Read a batch, remember how far each lane has come, and tell of what was passed over for the first time."""
-        batch = self.speed.wait_for(self.batches).to(*self._place)
+        try:
+            batch = self.speed.wait_for(self.batches).to(*self._place)
+        except StopIteration:
+            raise MuseError("the batches of the task ended; they have to go on without end") from None
         self.cursor |= batch.cursor
         self._count_skipped(batch, progress)
         return batch

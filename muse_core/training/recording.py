@@ -37,7 +37,7 @@ class Recorder:
         record |= {f"grad_norm/{group}": norm for group, norm in read(norms).items()}
         record["lr"] = lr
         record |= rates.record()
-        record |= read(losses.numbers)
+        record |= read_means(losses.numbers)
         self.numbers(done, record)
         words = [*(f"{name} {loss:.3f}" for name, loss in terms.items()), rates.said(), self.held_out.text()]
         tracker.advance(0, note="  ".join(filter(None, words)))

@@ -20,11 +20,12 @@ from muse_core.progress import Progress
 from muse_core.run_checkpoints import BEST, FOLDER, pointed_at, way_around_damage
 from muse_core.runs import RunFolder, resume_command
 from muse_core.tensor_files import DamagedCheckpointError
-from muse_core.training.checkpointing import cursor_of, restore
+from muse_core.training.beginning import taken_up, tidied
+from muse_core.training.checkpointing import cursor_of, refuse_damaged, restore
 from muse_core.training.held_out import PREFIX, HeldOut
 from muse_core.training.learner import Learner, Opposition, wrapped
 from muse_core.training.loop import train
-from muse_core.training.optimization import Optimization
+from muse_core.training.optimization import Optimization, apply_partition
 from muse_core.training.reading import Reader
 from muse_core.training.recording import Recorder
 from muse_core.training.task import Compute, Opponent, Partition, Task
@@ -74,6 +75,9 @@ def run(
     """
     started, shown = time.monotonic(), shown or Shown()
     try:
+        last = tidied(folder, progress)
+        if last or folder.metrics() or folder.status.state != "running":
+            taken_up(folder, last)
         if settings.threads:
             torch.set_num_threads(settings.threads)
         trainer = build_trainer(build, settings, folder, progress, new_accelerator(settings))
@@ -118,6 +122,8 @@ def build_trainer(
     checkpoint = folder.last_checkpoint()
     dtype = torch.float64 if settings.precision == "fp64" else torch.float32
     compute = Compute(accelerator.device, dtype, accelerator.mixed_precision, rank(), world())
+    if checkpoint:
+        refuse_damaged(checkpoint)
     task = build(compute, checkpoint)
     guard = _guard(task.opponent, folder, compute.device)
     found_inf = None if guard.at_once else guard.spoilt
@@ -149,6 +155,7 @@ def _learner(
     decays: Sequence[float] = (),
     found_inf: Tensor | None = None,
 ) -> Learner:
+    apply_partition(module, partition)
     shared = wrapped(module, accelerator)  # first: weights of which each process holds a part are others
     optimization = Optimization(module, partition, betas=settings.betas, clip=settings.clip, found_inf=found_inf)
     return Learner(shared, optimization, accelerator, decays)

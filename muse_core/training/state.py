@@ -1,11 +1,13 @@
 """Optimizer and random state as plain tensors and JSON, so that nothing on disk has to be unpickled."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from muse_core.distributed import gather_objects, rank
 from muse_core.tensor_files import whole
 
 
@@ -33,20 +35,32 @@ def restore_optimizer(optimizer: Optimizer, prefix: str, tensors: dict[str, Tens
     optimizer.load_state_dict({"state": entries, "param_groups": groups})
     for weight, state in optimizer.state.items():
         for field, value in state.items():
-            if value.shape == weight.shape:  # a fused step walks over weight and moments as they lie in memory
+            if (
+                field != "step" and value.shape == weight.shape
+            ):  # a fused step walks over weight and moments as they lie in memory
                 state[field] = torch.empty_like(weight).copy_(value)
 
 
 def random_state() -> dict[str, Tensor]:
-    """Take the state of every generator that training draws from."""
+    """Take the state of every generator that this process draws from."""
     states = {"random.cpu": torch.get_rng_state()}
     if torch.cuda.is_available():
         states["random.cuda"] = torch.cuda.get_rng_state()
     return states
 
 
-def restore_random(states: dict[str, Tensor]) -> None:
-    """Put back what `random_state` took."""
-    torch.set_rng_state(states["random.cpu"])
-    if "random.cuda" in states and torch.cuda.is_available():
-        torch.cuda.set_rng_state(states["random.cuda"])
+def random_states() -> dict[str, Tensor]:
+    """Take the states of all processes: those of the first by their names, of others behind their rank; all ask."""
+    states = gather_objects(random_state())
+    return states[0] | {f"{name}.{rank}": one for rank, own in enumerate(states) if rank for name, one in own.items()}
+
+
+def restore_random(states: Mapping[str, Tensor], seed: int = 0) -> None:
+    """Put back what `random_states` took of this process; `seed` is for one that was none of those."""
+    own = f".{rank()}" if rank() else ""
+    if f"random.cpu{own}" not in states:
+        torch.manual_seed(seed)
+        return
+    torch.set_rng_state(states[f"random.cpu{own}"])
+    if f"random.cuda{own}" in states and torch.cuda.is_available():
+        torch.cuda.set_rng_state(states[f"random.cuda{own}"])

@@ -86,8 +86,8 @@ class TensorBatch:
     """A batch of tensors by name, each (B, ...), for tasks whose data need no more than that."""
 
     tensors: Mapping[str, Tensor]
+    cursor: dict[int, int]
     read_s: float = 0.0
-    cursor: dict[int, int] = field(default_factory=dict)
     skipped: dict[str, int] = field(default_factory=dict)
     examples: dict[str, str] = field(default_factory=dict)
     notes: dict[str, int] = field(default_factory=dict)

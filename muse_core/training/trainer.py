@@ -4,11 +4,10 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from muse_core.training.learner import Learner, Opposition
-from muse_core.training.optimization import refuse_dead_weights, refuse_idle_step
+from muse_core.training.optimization import refuse_dead_weights, refuse_idle_step, weighted_sum
 from muse_core.training.reading import Reader
 from muse_core.training.recording import Recorder
 from muse_core.training.schedule import Intervals, Schedule
@@ -62,9 +61,7 @@ class Trainer:
             losses = self.task.losses(self.learner.module, batch, step)
         refuse_idle_step(losses.terms, step)
         self.guard.see(losses.terms, step, "loss")
-        weights = self.task.loss_weights
-        total = torch.stack([weights[name] * term for name, term in losses.terms.items() if name in weights]).sum()
-        self.learner.backward(total / self.settings.accumulation)
+        self.learner.backward(weighted_sum(losses.terms, self.task.loss_weights) / self.settings.accumulation)
         return losses.detached()
 
     def update(self, step: int) -> dict[str, Tensor]:
@@ -87,6 +84,7 @@ class Trainer:
         """Let the opponent take its step on all parts of the batch; returns its losses."""
         if not self.opposition or step < self.opposition.opponent.start:
             return {}
-        terms = self.opposition.step([part.seen for part in parts])
-        self.guard.see(terms, step, self.opposition.opponent.name)
+        terms, guarded = self.opposition.judge([part.seen for part in parts])
+        self.guard.see({**terms, **guarded}, step, self.opposition.opponent.name)
+        self.opposition.learner.step()
         return terms

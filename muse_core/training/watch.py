@@ -36,6 +36,8 @@ class Watch:
     @torch.no_grad()
     def see(self, numbers: Mapping[str, Tensor], step: int, what: str) -> None:
         """Take note of scalars of a step; `what` they are: losses, gradients (their norms), or an opponent by name."""
+        if not numbers:
+            return
         names = tuple(numbers)
         bad = ~torch.stack([number.isfinite() for number in numbers.values()])
         now = torch.where(bad, step, _NEVER)

@@ -83,6 +83,7 @@ def check_scalars(found: dict[str, Any], stage: int) -> None:
     seen = found["seen"]
     opponent = {"discriminator", "real", "fake"} if stage == 3 else set()
     expected = {f"loss/{name}" for name in LOSSES[stage]} | {f"gradient/{name}" for name in STREAMS[stage]}
+    opponent |= {"loss", "gradient of discriminator"} if stage == 3 else set()
     assert set(seen) == expected | {f"discriminator/{name}" for name in opponent}
     assert set(seen.values()) == {ON_DEVICE}
 

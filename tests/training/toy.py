@@ -7,7 +7,7 @@ import io
 import os
 import signal
 import sys
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -107,9 +107,18 @@ def png(answers: Tensor) -> bytes:
 
 
 def train_doubling(
-    folder: RunFolder, steps: int = 12, parts: int = 1, killed_at: int | None = None, track: tuple[str, ...] = ()
+    folder: RunFolder,
+    steps: int = 12,
+    parts: int = 1,
+    killed_at: int | None = None,
+    track: tuple[str, ...] = (),
+    decays: tuple[float, ...] = (0.9, 0.5),
+    change: Callable[[Doubling], None] = lambda task: None,
 ) -> Finished:
-    """Train the task in a run folder, on from its last checkpoint; `killed_at`: a step that nobody survives."""
+    """Train the task in a run folder, on from its last checkpoint.
+
+    killed_at: a step that nobody survives. change: spoils the task in some way.
+    """
 
     def build(compute: Compute, checkpoint: Path | None) -> Doubling:
         task = Doubling(compute, checkpoint, parts)
@@ -121,13 +130,14 @@ def train_doubling(
             return losses(module, batch, step)
 
         task.losses = fatal  # type: ignore[method-assign]
+        change(task)
         return task
 
     settings = TrainerSettings(
         Schedule(steps, warmup_steps=2, end_factor=0.1),
         Intervals(log=1, evaluate=4, sample=6, save=4),
         accumulation=parts,
-        ema_decays=(0.9, 0.5),
+        ema_decays=decays,
         precision="fp64",
         cpu=True,
         track=track,
