@@ -1,5 +1,6 @@
 """Kind F, of shards: an attempt is continued with the images it was begun with, or refused by name."""
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from muse_core.data.sharding.tar import TarWriter
 from muse_core.data.source import open_source
 from tests.field.conftest import Case, Ended, Muse
 from tests.field.going_on import overwrite
-from tests.field.inputs import coded, flat, mask_of, put
+from tests.field.inputs import RED, coded, flat, mask_of, put
 
 # Sharding.
 
@@ -180,3 +181,109 @@ def test_an_attempt_of_0_1_0_begins_anew_with_one_warning(killed: Callable[..., 
     assert ended.code == 0, ended.err
     assert ended.err.count("begins anew") == 1
     assert green() == {250}
+
+
+@pytest.fixture
+def finished(muse: Muse) -> Callable[..., Ended]:
+    """Shards `o` of `d`, six images with texts, and what else is asked for; then the same command with --resume."""
+    for number in range(6):
+        put(Path(f"d/{number}.jpg"), coded(flat((number, 30, 30), 16, 16)))
+        put(Path(f"d/{number}.txt"), f"a cat {number}")
+        put(Path(f"d/{number}.json"), json.dumps({"label": "dog" if number % 2 else "cat", "text": "x"}))
+    put(Path("d/c/0.jpg"), coded(flat((9, 9, 9), 16, 16)))
+    options: list[str] = []
+
+    def run(*more: str) -> Ended:
+        options.extend(more)
+        if not Path("o").exists():
+            assert muse("shard", "d", "--out", "o", "--workers", "1", *options).code == 0
+        return muse("shard", "d", "--out", "o", "--workers", "1", *options, "--resume")
+
+    return run
+
+
+OTHER = "d holds other files, captions or classes than when o was finished"
+
+
+@pytest.mark.parametrize("more", [(), ("--shuffle", "--per-shard", "2", "--split", "a=.5,b=.5")])
+@pytest.mark.parametrize(
+    ("file", "content", "named"),
+    [
+        ("4.txt", "a dog 4", "first: 4.txt"),
+        ("4.txt", "another number of bytes", "first: 4.txt"),
+        ("4.json", '{"label": "cow", "text": "x"}', "first: 4.json"),
+        ("4.json", '{"label": "cat", "text": "y"}', "first: 4.json"),
+        ("4.json", "{", "captions or labels"),  # which leaves its image out
+        ("c/0.txt", "new", "first: c/0.txt"),
+    ],
+)
+def test_finished_shards_are_compared_with_the_texts_of_their_source(
+    finished: Callable[..., Ended], more: tuple[str, ...], file: str, content: str, named: str
+) -> None:
+    assert "is finished already" in finished(*more).err
+    before = Path("o/index.json").read_bytes()
+    path = Path("d", file)
+    kept = path.read_bytes() if path.exists() else None
+    put(path, content)
+    ended = finished()
+    assert (ended.code, Path("o/index.json").read_bytes()) == (4, before)
+    assert f"{OTHER} ({named})" in ended.err
+    path.unlink() if kept is None else put(path, kept)
+    assert "is finished already" in finished().err
+
+
+@pytest.mark.parametrize("label", ["3", "cat"])
+def test_finished_shards_are_compared_with_labels_of_one_size(muse: Muse, label: str) -> None:
+    for number in range(3):
+        put(Path(f"d/{number}.jpg"), coded(flat((number, 30, 30), 16, 16)))
+        put(Path(f"d/{number}.cls"), label)
+    assert muse("shard", "d", "--out", "o").code == 0
+    put(Path("d/1.cls"), "9" if label == "3" else "ant")
+    ended = muse("shard", "d", "--out", "o", "--resume")
+    assert (ended.code, f"{OTHER} (first: 1.cls)" in ended.err) == (4, True)
+    put(Path("d/1.cls"), label)
+    assert muse("shard", "d", "--out", "o", "--resume").code == 0
+
+
+def test_a_text_that_is_stored_as_before_is_told_without_a_name(finished: Callable[..., Ended]) -> None:
+    put(Path("d/5.txt"), "a cat 5\n")
+    finished()
+    put(Path("d/5.txt"), "a cat 5 ")
+    assert f"{OTHER} (captions or labels)" in finished().err
+
+
+def test_rows_of_a_table_are_named_by_their_image(finished: Callable[..., Ended]) -> None:
+    put(Path("t.csv"), "file,label\n1.jpg,dog\n3.jpg,ant\n5.jpg,eel\n")
+    finished("--classes", "csv:t.csv")
+    put(Path("t.csv"), "file,label\n1.jpg,dog\n3.jpg,bat\n5.jpg,eel\n")
+    assert f"{OTHER} (first: label of 3.jpg)" in finished().err
+
+
+def test_images_that_came_are_told_in_general(finished: Callable[..., Ended]) -> None:
+    finished()
+    put(Path("d/new.jpg"), coded(flat(RED, 16, 16)))
+    assert f"{OTHER}\n" in finished().err
+
+
+def test_shards_that_were_finished_with_the_older_fingerprint_stay_finished(finished: Callable[..., Ended]) -> None:
+    """It was one hash, of names, sizes, and what tables and folders say: the texts of these six images."""
+    finished()
+    index = json.loads(Path("o/index.json").read_text())
+    lines = [f"{name}\n{sizes}\n\n{label}\n" for name, sizes, label in _listed()]
+    index["listing"] = hashlib.sha256("".join(lines).encode()).hexdigest()
+    Path("o/index.json").write_text(json.dumps(index))
+    assert "is finished already" in finished().err
+    put(Path("d/4.txt"), "a dog 4")
+    assert "is finished already" in finished().err
+    put(Path("d/4.txt"), "another number of bytes")
+    assert f"{OTHER}\n" in finished().err
+
+
+def _listed() -> list[tuple[str, str, str]]:
+    kinds = {"image": "jpg", "json": "json", "txt": "txt"}
+    found = []
+    for name in [*(str(number) for number in range(6)), "c/0"]:
+        files = {kind: Path("d", f"{name}.{suffix}") for kind, suffix in kinds.items()}
+        sizes = ",".join(f"{kind}:{file.stat().st_size}" for kind, file in files.items() if file.exists())
+        found.append((f"{name}.jpg", sizes, "c" if "/" in name else ""))
+    return found

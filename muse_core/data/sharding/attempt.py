@@ -23,7 +23,7 @@ MAY_CHANGE = ("on_error", "limit_errors", "source", "masks_at", "reader")
 """What a resumed attempt may have otherwise: whether it succeeds, and where the same images lie; no byte follows."""
 
 _LISTED_FACTS = ("fingerprint", "order", "names", "numbers", "splits", "more")
-_STEPS = (LISTED, PLANNED, "listing", "seen", "checked", "plan", "written")
+_STEPS = (LISTED, PLANNED, "listing", "seen", "texts", "checked", "plan", "written")
 
 
 def settings_of(source: str, options: ShardOptions) -> dict[str, Any]:

@@ -148,6 +148,16 @@ def members(planned: Planned, options: ShardOptions) -> dict[str, bytes]:
     stored = {planned.suffix: image}
     if mask is not None:
         stored[MASK_SUFFIX] = mask
+    return stored | texts(planned, options)
+
+
+def texts(planned: Planned, options: ShardOptions) -> dict[str, bytes]:
+    """What is stored of an item beside its image and mask: suffix -> bytes.
+
+    Raises:
+        BadMemberError: something of it cannot be read.
+    """
+    stored, item = dict[str, bytes](), planned.item
     record = record_of(item)
     if record is not None:
         stored["json"] = record[0]

@@ -29,8 +29,8 @@ class Sharded:
     splits: samples of each split, empty without splits. skipped: what was left out, by reason. errors: how many of
     these were damaged. planned: nothing was written, this is what would have been; sizes are then estimates, and
     sums and fields are missing. notes: how many images are read without something that they hold, by note. coverage:
-    what was asked for and fits in part, in sentences. listing: a hash of the names, sizes, captions and labels of the
-    source.
+    what was asked for and fits in part, in sentences. listing: hashes of the names, sizes, captions and labels of the
+    source, as `origin.fingerprint` makes them.
     """
 
     out: str

@@ -25,6 +25,7 @@ from muse_core.data.sharding.attempt import (
 )
 from muse_core.data.sharding.damage import Damage, refuse_nothing_left
 from muse_core.data.sharding.options import ShardOptions
+from muse_core.data.sharding.origin import fingerprint, refuse_other_source
 from muse_core.data.sharding.places import Place
 from muse_core.data.sharding.report import INDEX_NAME, SKIPPED_NAME, Sharded, ShardEntry
 from muse_core.data.sharding.steps import (
@@ -109,7 +110,8 @@ def _shard(
     if rank.index == 0:
         finished = _prepare(source, target, options, resume=resume, overwrite=overwrite)
         if finished is not None:
-            _refuse_other_source(source, options, finished)
+            task = Task(Place(source).path(), target.aside, target.work, options)
+            refuse_other_source(source, finished, options, _workers(workers, task), progress)
             progress.say(f"{target.out} is finished already")
             return finished
         begin_anew_if_read_otherwise(Place(target.work), target.out, alone=rank.count == 1, progress=progress)
@@ -169,7 +171,7 @@ class _Team:
         if before:
             refuse_other_listing(self.task.source, work, before, work.folder("again"), listed)
             work.remove("again")
-            return dict(before)
+            return {**before, "files": listed["files"]}  # which an attempt of an older muse did not record
         work.write(LISTED, json.dumps(listed))
         return listed
 
@@ -237,6 +239,7 @@ def _planned(
         listed = team._listed() or {}
         team._check(listed)
         planned = team._planned(listed) or {}
+        listed["listing"] = fingerprint(task, listed)
     shards = [{**one, "sha256": "", "fields": {}, "skipped": []} for one in planned["shards"]]
     refuse_nothing_left(task.source, listed["items"], planned, shards, options)
     return replace(_report(task, target, listed, planned, shards), planned=True)
@@ -256,23 +259,6 @@ def _prepare(source: str, target: Target, options: ShardOptions, *, resume: bool
     return None
 
 
-def _refuse_other_source(source: str, options: ShardOptions, finished: Sharded) -> None:
-    """Refuse to call shards finished whose source has come to hold other files, sizes, captions or labels since.
-
-    Raises:
-        MuseError: it has. Shards of 0.1.0 do not say what they were made of, and are not compared.
-    """
-    if not finished.listing:
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        listed = list_source(Task(Place(source).path(), folder, folder, options), lambda amount: None)
-    if listed["fingerprint"] != finished.listing:
-        raise MuseError(
-            f"{source} holds other files, captions or classes than when {finished.out} was finished",
-            hint="--overwrite to write the shards anew, or another --out",
-        )
-
-
 def _finish(
     task: Task,
     target: Target,
@@ -282,6 +268,7 @@ def _finish(
     overwrite: bool,
 ) -> Sharded:
     aside, work = Place(task.out), Place(task.work)
+    listed = {**listed, "listing": fingerprint(task, listed)}
     report = _report(task, target, listed, planned, records)
     late = [csv_row(*row) for record in records for row in record["skipped"]]
     if report.skipped:
@@ -328,7 +315,7 @@ def _report(
         settings=task.options.as_settings(),
         more=listed["more"],
         notes=planned.get("notes", {}),
-        listing=listed["fingerprint"],
+        listing=listed["listing"],
     )
 
 

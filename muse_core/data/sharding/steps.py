@@ -31,10 +31,12 @@ from muse_core.data.sharding.unchanged import (
     Nowhere,
     changed_since,
     identity_of_entry,
+    name_of_entry,
     refuse_changed,
     relocated,
     seen_of,
     stamp_of,
+    texts_of,
 )
 from muse_core.data.vocabulary import reasons_in_words
 from muse_core.errors import MuseError
@@ -64,7 +66,7 @@ class Task:
 def list_source(task: Task, told: Callable[[int], None]) -> dict[str, Any]:
     """Step 1: write what the source holds into chunks, and return what is to be known of all of it."""
     listing = open_listing(Place(task.source), task.options)
-    work, digest = Place(task.work), hashlib.sha256()
+    work, digest, files = Place(task.work), hashlib.sha256(), hashlib.sha256()
     seen = FolderClasses()
     chunks = 0
     while chunk := list(islice(listing.items, CHUNK)):
@@ -72,6 +74,7 @@ def list_source(task: Task, told: Callable[[int], None]) -> dict[str, Any]:
             seen.note(entry)
             if not isinstance(entry, Left) or entry.reason != MADE:  # results that come beside images change no shard
                 digest.update(identity_of_entry(entry))
+                files.update(name_of_entry(entry))
         work.write(f"listing/{chunks:06d}.jsonl", "".join(map(to_line, chunk)))
         chunks += 1
         told(len(chunk))
@@ -92,6 +95,7 @@ def list_source(task: Task, told: Callable[[int], None]) -> dict[str, Any]:
         "chunks": chunks,
         "items": seen.items,
         "fingerprint": digest.hexdigest(),
+        "files": files.hexdigest(),
         "order": list(order),
         "names": list(listing.names or order),
         "numbers": listing.numbers,
@@ -114,9 +118,20 @@ def check_chunk(task: Task, number: int) -> int:
         refuse_changed(task.source, items, json.loads(work.read(seen)))
     else:
         work.write(seen, json.dumps([seen_of(item) for item in items]))
+    texts_in(task, number)
     if not work.exists(name):
         work.write(name, json.dumps([look(item, task.options) for item in items]))
     return len(entries)
+
+
+def texts_in(task: Task, number: int) -> list[str]:
+    """Return a hash of the texts beside each item of a chunk, read when they were first asked for."""
+    work, name = Place(task.work), f"texts/{number:06d}.json"
+    if not work.exists(name):
+        items = (relocated(entry, task.moved) for entry in _chunk(work, number) if isinstance(entry, Item))
+        work.write(name, json.dumps([texts_of(item) for item in items]))
+    found: list[str] = json.loads(work.read(name))
+    return found
 
 
 def plan(task: Task, listed: dict[str, Any]) -> dict[str, Any]:
@@ -172,8 +187,7 @@ def write_shard(task: Task, width: int, shard: dict[str, Any]) -> dict[str, Any]
     """
     out, work = Place(task.out), Place(task.work)
     record_name = f"written/{shard['number']:06d}.json"
-    samples = [planned_from(line) for line in work.read(f"plan/{shard['number']:06d}.jsonl").decode().splitlines()]
-    samples = [planned._replace(item=relocated(planned.item, task.moved)) for planned in samples]
+    samples = samples_of(task, shard)
     stamps = [stamp_of(planned.item) for planned in samples]
     if work.exists(record_name) and out.exists(shard["name"]):
         done: dict[str, Any] = json.loads(work.read(record_name))
@@ -212,6 +226,13 @@ def _fill(
     tar.close()
     record = {"name": shard["name"], "split": shard["split"], "count": count, "bytes": tar.bytes, "sha256": tar.sha256}
     return {**record, "fields": fields, "skipped": left}
+
+
+def samples_of(task: Task, shard: Mapping[str, Any]) -> list[Planned]:
+    """Return what a shard is to hold, in order."""
+    lines = Place(task.work).read(f"plan/{shard['number']:06d}.jsonl").decode().splitlines()
+    samples = [planned_from(line) for line in lines]
+    return [planned._replace(item=relocated(planned.item, task.moved)) for planned in samples]
 
 
 def csv_row(*values: str) -> bytes:

@@ -11,14 +11,18 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from muse_core.data.decode import BadMemberError
 from muse_core.data.identity import is_affected
 from muse_core.data.sharding.items import Item, Left, Part
+from muse_core.data.sharding.members import part_bytes
 from muse_core.data.sharding.places import read_range
 from muse_core.errors import MuseError
 from muse_core.identity import first_of
 
 HEAD = 4 * 1024
 """Bytes at the beginning of a file that are compared; reading the header has just read them."""
+
+TEXTS = ("cls", "json", "txt")
 
 HINT = "put the images back as they were, or --overwrite to begin anew"
 _IN_WORDS = {"txt": "caption", "json": "json", "cls": "class", "seg.png": "mask"}
@@ -30,6 +34,19 @@ Seen = tuple[str, Mapping[str, str]]
 def seen_of(item: Item) -> Seen:
     """Return the stamp of an item's files, and a hash of the beginning of each by its kind."""
     return stamp_of(item), {kind: _head(part) for kind, part in item.parts.items()}
+
+
+def texts_of(item: Item) -> str:
+    """Return a hash of what lies beside an image as text, in txt, json and cls; "" where nothing does."""
+    kinds = [kind for kind in TEXTS if kind in item.parts]
+    digest = hashlib.sha256()
+    for kind in kinds:
+        try:
+            content = part_bytes(item.parts[kind])
+        except BadMemberError:
+            content = b"unreadable"
+        digest.update(f"{kind} {len(content)}\n".encode() + content)
+    return digest.hexdigest()[:16] if kinds else ""
 
 
 def stamp_of(item: Item) -> str:
@@ -106,6 +123,14 @@ def identity_of_entry(entry: Item | Left) -> bytes:
         return f"{entry.name}\n{entry.reason}\n".encode("utf-8", "surrogateescape")
     sizes = ",".join(f"{kind}:{part.size}" for kind, part in sorted(entry.parts.items()))
     return f"{entry.name}\n{sizes}\n{entry.text}\n{entry.label}\n".encode("utf-8", "surrogateescape")
+
+
+def name_of_entry(entry: Item | Left) -> bytes:
+    """Return what of a listing is neither caption nor label: its name, and how large its image and mask are."""
+    sizes = (
+        [] if isinstance(entry, Left) else [f"{k}:{p.size}" for k, p in sorted(entry.parts.items()) if k not in TEXTS]
+    )
+    return f"{entry.name}\n{','.join(sizes)}\n".encode("utf-8", "surrogateescape")
 
 
 def relocated(entry: Item, moved: Moved) -> Item:
