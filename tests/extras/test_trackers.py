@@ -37,6 +37,7 @@ from types import SimpleNamespace
 from accelerate import Accelerator
 from muse_core.training.trackers import Trackers
 
+Accelerator(cpu=True)  # which the engine has made before
 heard = SimpleNamespace(say=print, warn=print)
 left = Trackers.begin(("wandb", "trackio"), Path("run"), {}, heard)
 left.log(1, {"a": 1.0})
