@@ -3,7 +3,7 @@
 A picture is float32 (3, H, W), RGB in [0, 1].
 """
 
-import glob
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from io import BytesIO
@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from muse_core.errors import BadMemberError, MuseError
-from muse_core.file_names import is_clutter, is_picture
+from muse_core.errors import BadMemberError, MuseError, MuseWarning
+from muse_core.file_names import is_clutter, is_picture, is_special, matches, special_in_words
 from muse_core.image_files import MAX_PIXELS, SUFFIXES, ImageFile
+from muse_core.text_files import readable
 
 Picture = NDArray[np.float32]
 
@@ -31,10 +32,10 @@ def find_pictures(named: Iterable[str]) -> list[Path]:
     """
     found: dict[Path, None] = {}
     for text in named:
-        matches = list(_matches(text))
-        if not matches:
+        pictures = list(_matches(text))
+        if not pictures:
             raise MuseError(f"no picture at {text}", hint=_why_none(Path(text)))
-        found |= dict.fromkeys(matches)
+        found |= dict.fromkeys(pictures)
     return list(found)
 
 
@@ -50,9 +51,13 @@ def _matches(text: str) -> Iterator[Path]:
         yield path
         return
     # What is named is looked at even if it is not a picture; what a folder or a pattern holds by chance is not.
-    inside = path.iterdir() if path.is_dir() else map(Path, glob.glob(text, recursive=True))
-    pictures = (entry for entry in inside if entry.suffix.lower()[1:] in SUFFIXES and not is_clutter(entry.name))
-    yield from sorted(entry for entry in pictures if entry.is_file())
+    inside = path.iterdir() if path.is_dir() else map(Path, matches(text))
+    pictures = sorted(entry for entry in inside if entry.suffix.lower()[1:] in SUFFIXES and not is_clutter(entry.name))
+    special = list(filter(is_special, pictures))
+    if special:
+        names = [entry.name for entry in special]
+        warnings.warn(readable(special_in_words(text, names)), MuseWarning, 2)
+    yield from (entry for entry in pictures if entry.is_file())
 
 
 def read_picture(

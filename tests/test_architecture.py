@@ -66,7 +66,7 @@ ARROWS = {
         "yaml_files",
     },
     "image_files": {"errors"},
-    "pictures": {"errors", "file_names", "image_files"},
+    "pictures": {"errors", "file_names", "image_files", "text_files"},
     "settings": BASE,
     "data": BASE | {"offline", "switches"},
     "model": BASE,

@@ -219,11 +219,19 @@ def run_stages(asked: list[Request], sets: list[str] | None, config: Path | None
 
 
 def announce(settings: "TrainSettings", stages: int = 1, verb: str = "") -> None:
-    """Say in one line what is trained on what, before anything slow."""
+    """Say in one line what is trained on what, before anything slow, and refuse what is no data.
+
+    Raises:
+        MuseError: a picture, another file or a folder of latents was named as data.
+    """
+    from muse_core.data.source import refuse_no_data
+
     run = settings.run
     named = f"stage {run.stage}" if stages == 1 else f"stages {run.stage} to {run.stage + stages - 1}"
     data = settings.data.train or "data not named yet"
     say_first(f"train: {verb}{named}, size {run.size}, on {data}; {settings.training.steps:,} steps")
+    for where in filter(None, (settings.data.train, settings.data.val)):
+        refuse_no_data(where)
 
 
 def show_plans(asked: list[Request], sets: list[str] | None, config: Path | None, assume: str | None) -> None:

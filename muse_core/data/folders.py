@@ -21,7 +21,7 @@ from muse_core.data.shards import fields_of
 from muse_core.data.source import reader_of
 from muse_core.data.vocabulary import Vocabulary, classes_of_names, counted
 from muse_core.errors import MuseError
-from muse_core.file_names import is_clutter, is_picture
+from muse_core.file_names import NO_FILE, is_clutter, is_picture, is_special, special_in_words
 from muse_core.home import expanded
 from muse_core.text_files import readable
 
@@ -56,10 +56,7 @@ class FolderSource:
                 self._lines.append(to_line(entry))
             else:
                 self.left.append(entry)
-        made = [left.name for left in self.left if left.reason == MADE]
-        if made:
-            said = f"{counted(len(made), 'image')} of {where} that muse made of others are left out (first: {made[0]})"
-            self.remarks = (*self.remarks, readable(said))
+        self.remarks = (*self.remarks, *_left_out(where, self.left))
         self.images, self.sidecars = seen.items, bool(seen.captioned)
         try:
             self.classes = seen.folders("auto")
@@ -154,6 +151,17 @@ class FolderSource:
         return decode(raw) if isinstance(raw, RawSample) else raw
 
 
+def _left_out(where: str, left: Sequence[Left]) -> Iterator[str]:
+    """Say of what has the name of data and is left out how many there are, and which is the first."""
+    made = [one.name for one in left if one.reason == MADE]
+    if made:
+        said = f"{counted(len(made), 'image')} of {where} that muse made of others are left out (first: {made[0]})"
+        yield readable(said)
+    special = [one.name for one in left if one.reason == NO_FILE]
+    if special:
+        yield readable(special_in_words(where, special))
+
+
 def open_folder(where: str, split: str = "train") -> FolderSource | None:
     """Open the image files under a folder here; None where it holds tars, or no image, or is no folder."""
     path = expanded(where)
@@ -168,7 +176,9 @@ def images_beside_tars(where: str, split: str) -> tuple[str, ...]:
     path = expanded(where)
     folder = path / split if _names(path / split, ".tar") else path
     images = sum(map(is_picture, _names(folder, ""))) if path.is_dir() else 0
-    return (f"{where} holds tars and {images:,} image files: the tars are read",) if images else ()
+    said = (f"{where} holds tars and {images:,} image files: the tars are read",) if images else ()
+    special = [Left(name, NO_FILE) for name in _names(folder, "") if is_special(folder / name)]
+    return (*said, *_left_out(where, special))
 
 
 def _names(folder: Path, suffix: str) -> list[str]:

@@ -22,6 +22,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, cast
 
 from muse_core.errors import ExitCode, MuseError
+from muse_core.file_names import refuse_special
 from muse_core.home import expanded
 from muse_core.offline import refuse_address
 from muse_core.switches import is_on
@@ -45,6 +46,11 @@ _UNPACKERS: dict[bytes, Callable[[BinaryIO], Packed]] = {
 def is_address(where: str) -> bool:
     """Whether this is an address rather than a local path."""
     return re.match(r"[a-z][a-z0-9+.-]*://", where) is not None or where.startswith("pipe:")
+
+
+def is_packed(head: bytes) -> bool:
+    """Return whether a file that begins so is packed with gzip, bzip2 or xz."""
+    return head[:2] in _UNPACKERS
 
 
 def is_here(where: str) -> bool:
@@ -71,6 +77,8 @@ def open_place(where: str) -> BinaryIO:
     Raises:
         OSError: it cannot be opened or fetched.
     """
+    if not is_address(where):
+        refuse_special(where)
     stream = _fetched(where) if is_address(where) else Path(where).open("rb")  # noqa: SIM115
     unpack = _UNPACKERS.get(stream.read(2))
     stream.seek(0)
@@ -109,6 +117,7 @@ def refuse_unreadable(where: str) -> None:
             refuse_address(where)
             _patiently(lambda: _asked(where))
         else:
+            refuse_special(where)
             with Path(where).open("rb") as stream:
                 stream.read(1)
     except FileNotFoundError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import io
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
@@ -35,7 +36,7 @@ from muse_core.data.source import reader_of
 from muse_core.data.tars import read_tar
 from muse_core.data.vocabulary import Vocabulary, vocabulary_of_index
 from muse_core.errors import MuseError
-from muse_core.file_names import is_clutter
+from muse_core.file_names import is_clutter, is_special, matches, parted
 from muse_core.home import expanded
 
 INDEX_NAME = "index.json"
@@ -326,9 +327,18 @@ def _patterns(where: str) -> list[str]:
     if where.startswith("pipe:") or is_here(where):  # one address, or one name, whatever signs are in it
         return [where]
     try:
-        return expand_urls(where)
+        return [name for part in where.split("::") for name in _expanded(part)]
     except ValueError as problem:
         raise MuseError(f"{where} is no pattern: {problem}", hint="data/{000000..000127}.tar, in quotes") from None
+
+
+def _expanded(part: str) -> list[str]:
+    """Expand braces and variables of a path behind the folder that is here, or of an address."""
+    if is_address(part) or is_here(part):
+        return expand_urls(part) if is_address(part) else [part]
+    folder, rest = parted(os.path.expanduser(part))
+    names = expand_urls(rest) if "{" in rest or "$" in rest else [rest]
+    return [f"{folder}{name}" for name in names]
 
 
 def _matching(pattern: str, split: str) -> list[str]:
@@ -337,14 +347,13 @@ def _matching(pattern: str, split: str) -> list[str]:
     path = expanded(pattern)
     if path.is_dir():
         return _tars_in(path / split) or _tars_in(path)
-    if glob.has_magic(pattern) and not is_here(pattern):
-        names = sorted(glob.glob(str(path), recursive=True))
-        return [name for name in names if name.endswith(".tar") and not is_clutter(Path(name).name)]
+    if glob.has_magic(parted(str(path))[1]) and not is_here(pattern):
+        return [name for name in matches(str(path)) if name.endswith(".tar") and not is_clutter(Path(name).name)]
     return [str(path)]
 
 
 def _tars_in(folder: Path) -> list[str]:
-    return [str(one) for one in sorted(folder.glob("*.tar")) if not is_clutter(one.name)]
+    return [str(one) for one in sorted(folder.glob("*.tar")) if not is_clutter(one.name) and not is_special(one)]
 
 
 def _at_address(pattern: str, split: str) -> list[str]:

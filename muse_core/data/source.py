@@ -107,13 +107,31 @@ def open_source(where: str, *, split: str = "train", size: int | None = None) ->
         split: which split, where `where` does not say.
         size: side of scenes in pixels; shards keep the size they were written with.
     """
-    parts = [where] if is_here(where) else where.split(" + ")
-    if len(parts) > 1:
+    weighted = _parts(where)
+    if len(weighted) > 1:
         from muse_core.data.mixing import MixedSource
 
-        weighted = [_weighted(part.strip()) for part in parts]
         return MixedSource([_open_one(one, split, size) for _, one in weighted], [weight for weight, _ in weighted])
     return _open_one(where, split, size)
+
+
+def refuse_no_data(where: str) -> None:
+    """Refuse what `open_source` would, as far as names and the beginnings of files tell: at once, however much it is.
+
+    Raises:
+        MuseError: a part of it is a single picture, another file, or a folder of latents.
+    """
+    from muse_core.data.named import refuse_other
+
+    for _, part in _parts(where):
+        if not _is_scenes(part):
+            refuse_other(part)
+
+
+def _parts(where: str) -> list[tuple[float, str]]:
+    """Return the parts of a mix with their weights, or all of what is no mix."""
+    parts = [where] if is_here(where) else where.split(" + ")
+    return [_weighted(part.strip()) for part in parts] if len(parts) > 1 else [(1.0, where)]
 
 
 def absolute(where: str) -> str:
@@ -154,12 +172,15 @@ def remarks_of(source: object) -> tuple[str, ...]:
 
 def _open_stored(where: str, split: str) -> Source:
     from muse_core.data.folders import images_beside_tars, open_folder
+    from muse_core.data.named import refuse_other, refuse_other_shards
     from muse_core.data.shards import ShardSource
 
+    refuse_other(where)
     folder = None if is_address(where) else open_folder(where, split)
     if folder is not None:
         return folder
     shards = ShardSource(where, split=split)
+    refuse_other_shards(shards.shards)
     shards.remarks = () if is_address(where) else images_beside_tars(where, split)
     return shards
 

@@ -10,6 +10,7 @@ from muse_core.data.decode import RawSample
 from muse_core.data.folders import FolderSource
 from muse_core.data.sample import Sample
 from muse_core.data.source import remarks_of
+from muse_core.file_names import NO_FILE
 from muse_core.inspection.findings import Inspection
 from muse_core.inspection.look import Look, look_at_sample
 from muse_core.inspection.shards import facts_of, feeding, lines_of, note_missing
@@ -36,7 +37,7 @@ def inspect_folder(
     note_missing(whole)
     for left in source.left:
         whole.notes.note(f"passed over: {left.reason}", left.name)
-    for remark in remarks_of(source):
+    for remark in (one for one in remarks_of(source) if NO_FILE not in one):  # which has just been noted
         whole.notes.note(remark, source.name)
     facts: dict[str, Any] = {"files": source.count, **facts_of(whole, deep), "class_names": list(source.classes)}
     facts["training"] = training_facts(source, whole.fields["caption"])

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from muse_core.data.folders import FolderSource, open_folder
-from muse_core.data.places import is_address
+from muse_core.data.named import holds_latents, refuse_other, refuse_other_shards
+from muse_core.data.places import is_address, is_here
 from muse_core.data.shards import find_shards
 from muse_core.errors import MuseError
 from muse_core.inspection.findings import Inspection
@@ -15,6 +16,8 @@ from muse_core.run_checkpoints import split_pointer
 from muse_core.run_search import find, find_run
 from muse_core.runs import is_run
 from muse_core.suggestions import did_you_mean
+
+TAKES = "a run (muse ls runs), a checkpoint, a tokenizer (muse ls tokenizers), shards, or a folder of images or latents"
 
 
 def inspect(
@@ -40,10 +43,11 @@ def inspect(
     holder = path.parent if path.is_file() and path.suffix != ".tar" else path
     if (holder / "state.json").is_file() or is_export(holder) or released_file(path):
         return _weights(path, holder, progress)
-    if (path / STATS_NAME).is_file():
+    if (path / STATS_NAME).is_file() or (path.is_dir() and holds_latents(path)):
         return _latents(path, progress)
     if named_plugin(where):
         return _tokenizer(str(where), progress)
+    refuse_other(str(where))
     folder = open_folder(str(where))
     if folder is not None:
         return _folder(folder, deep, readers, progress)
@@ -117,9 +121,10 @@ def _count(where: str) -> int:
         MuseError: there are none.
     """
     try:
-        return len(find_shards(where, "train"))
+        shards = find_shards(where, "train")
     except MuseError as error:
         meant = did_you_mean(where, known_names())
-        if not meant:
-            raise
-        raise MuseError(error.what, hint=f"{meant} {error.hint or ''}".strip(), exit_code=error.exit_code) from None
+        hint = error.hint if is_here(where) else TAKES
+        raise MuseError(error.what, hint=f"{meant} {hint or ''}".strip(), exit_code=error.exit_code) from None
+    refuse_other_shards(shards)
+    return len(shards)

@@ -190,7 +190,7 @@ def _pairs(place: Place) -> Listing:
     """Pictures with captions: tars of them, or the same unpacked into folders."""
     folders = ["", *(entry.name for entry in place.entries() if entry.is_folder)]
     has_tars = any(
-        entry.name.lower().endswith(".tar") and not is_clutter(entry.name)
+        entry.name.lower().endswith(".tar") and not entry.is_special and not is_clutter(entry.name)
         for folder in folders
         for entry in place.entries(folder)
     )

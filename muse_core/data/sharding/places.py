@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, cast
 
 from muse_core.errors import ExitCode, MuseError
+from muse_core.file_names import is_special_mode, refuse_special
 from muse_core.files import naming, write_atomically
 from muse_core.home import expanded
 from muse_core.json_text import utf8
@@ -17,11 +18,12 @@ from muse_core.offline import refuse_address
 
 
 class Entry(NamedTuple):
-    """One name in a folder. size: bytes, or -1 when the file cannot be looked at."""
+    """One name in a folder. size: bytes, or -1 when the file cannot be looked at. is_special: it is no file."""
 
     name: str
     is_folder: bool
     size: int
+    is_special: bool = False
 
 
 class Place:
@@ -130,6 +132,7 @@ class Place:
 def read_range(path: str, start: int = 0, size: int | None = None) -> bytes:
     """Read bytes of a file given by a full path or an address; fewer where the file ends."""
     if "://" not in path:
+        refuse_special(path)
         with open(path, "rb", buffering=0) as stream:  # one read is all: a buffer would cost more than the read
             if start:
                 stream.seek(start)
@@ -141,6 +144,7 @@ def read_range(path: str, start: int = 0, size: int | None = None) -> bytes:
 def open_file(path: str) -> BinaryIO:
     """Open a file given by a full path or an address, for reading with seeks."""
     if "://" not in path:
+        refuse_special(path)
         return open(path, "rb")
     fs, inside = _file_system(path)
     return cast(BinaryIO, fs.open(inside, "rb"))
@@ -151,10 +155,11 @@ def _scan(path: str) -> Iterator[Entry]:
         for entry in found:
             try:
                 is_folder = entry.is_dir()
-                size = 0 if is_folder else entry.stat().st_size
+                seen = entry.stat()
             except OSError:  # a link to nothing, or to itself
-                is_folder, size = False, -1
-            yield Entry(entry.name, is_folder, size)
+                yield Entry(entry.name, is_folder=False, size=-1)
+                continue
+            yield Entry(entry.name, is_folder, 0 if is_folder else seen.st_size, is_special_mode(seen.st_mode))
 
 
 def _file_system(where: str) -> tuple[Any, str]:

@@ -9,7 +9,7 @@ from itertools import groupby
 from muse_core.data.shard_names import base_plus_ext
 from muse_core.data.sharding.items import Item, Left, Part
 from muse_core.data.sharding.places import Place, open_file
-from muse_core.file_names import MASK, is_clutter, is_picture
+from muse_core.file_names import MASK, NO_FILE, is_clutter, is_picture
 
 STORED = {"txt": "txt", "text": "txt", "caption": "txt", "json": "json", "cls": "cls", MASK: MASK}
 Member = tuple[str, Part]
@@ -23,6 +23,8 @@ def tars(place: Place, folder: str = "") -> Iterator[Item | Left]:
         path = f"{folder}/{entry.name}" if folder else entry.name
         if entry.is_folder and not entry.name.startswith("."):
             yield from tars(place, path)
+        elif entry.is_special:
+            yield Left(path, NO_FILE)
         elif not entry.is_folder and entry.name.lower().endswith(".tar"):
             yield from samples(place, path, entry.size)
         elif not entry.is_folder:

@@ -10,7 +10,7 @@ from muse_core.data.coverage import Coverage
 from muse_core.data.sharding.items import Item, Left, Part
 from muse_core.data.sharding.places import Entry, Place
 from muse_core.data.sharding.tables import Table
-from muse_core.file_names import MASK, is_clutter, is_picture, stem_of
+from muse_core.file_names import MASK, NO_FILE, is_clutter, is_picture, stem_of
 from muse_core.ownership import is_result
 from muse_core.text_files import composed, readable
 
@@ -81,10 +81,13 @@ def tree(place: Place, beside: Beside, folder: str = "", above: tuple[str, ...] 
         return
     of_masks = beside.masks.inside(folder) if beside.masks else []
     now = _Folder(folder, by_suffix(entries, SIDECARS), by_suffix(of_masks, ("png",)))
-    stems = {composed(stem_of(entry.name)) for entry in entries if not entry.is_folder and is_picture(entry.name)}
+    images = [entry for entry in entries if _is_file(entry) and is_picture(entry.name)]
+    stems = {composed(stem_of(entry.name)) for entry in images}
     for entry in entries:
         if entry.is_folder and not entry.name.startswith("."):
             yield from tree(place, beside, now.of(entry.name), (*above, here))
+        elif entry.is_special:
+            yield Left(now.of(entry.name), NO_FILE)
         elif not entry.is_folder and is_picture(entry.name):
             if _is_made(place, now.of(entry.name)):
                 yield Left(now.of(entry.name), MADE)
@@ -102,11 +105,15 @@ def _is_made(place: Place, path: str) -> bool:
     return place.is_local and path.lower().endswith(".png") and is_result(Path(place.path(path)))
 
 
+def _is_file(entry: Entry) -> bool:
+    return not entry.is_folder and not entry.is_special
+
+
 def by_suffix(entries: Iterable[Entry], suffixes: tuple[str, ...]) -> Files:
     """Return the files that have one of some suffixes, spelled in any case; lower case comes first."""
     found: Files = {}
     for entry in entries:
-        for suffix in suffixes if not entry.is_folder else ():
+        for suffix in suffixes if _is_file(entry) else ():
             if entry.name.lower().endswith(f".{suffix}"):
                 key = composed(entry.name[: -len(suffix) - 1]), suffix
                 if key not in found or entry.name.endswith(f".{suffix}"):
@@ -150,6 +157,8 @@ def _masks_left(
             here = masks.place.identity(path)
             if entry.name not in folders and here not in above:
                 yield from _masks_left(masks, _Folder(path), masks.inside(path), set(), set(), (*above, here))
+        elif entry.is_special:
+            yield Left(f"{masks.name}/{path}", NO_FILE)
         elif stem not in stems or now.masks.get((stem, "png")) != entry:
             yield Left(f"{masks.name}/{path}", NO_PICTURE_OF_MASK)
 
