@@ -245,6 +245,13 @@ def test_finished_shards_are_compared_with_labels_of_one_size(muse: Muse, label:
     assert muse("shard", "d", "--out", "o", "--resume").code == 0
 
 
+def test_a_long_text_is_compared_to_its_end(finished: Callable[..., Ended]) -> None:
+    put(Path("d/5.txt"), "a cat " * 2000 + "5")
+    assert "is finished already" in finished().err
+    put(Path("d/5.txt"), "a cat " * 2000 + "6")
+    assert f"{OTHER} (first: 5.txt)" in finished().err
+
+
 def test_a_text_that_is_stored_as_before_is_told_without_a_name(finished: Callable[..., Ended]) -> None:
     put(Path("d/5.txt"), "a cat 5\n")
     finished()

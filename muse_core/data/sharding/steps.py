@@ -115,23 +115,31 @@ def check_chunk(task: Task, number: int) -> int:
     items = [relocated(entry, task.moved) for entry in entries if isinstance(entry, Item)]
     seen, name = f"seen/{number:06d}.json", f"checked/{number:06d}.json"
     if work.exists(seen):
-        refuse_changed(task.source, items, json.loads(work.read(seen)))
+        found = json.loads(work.read(seen))
+        refuse_changed(task.source, items, found)
     else:
-        work.write(seen, json.dumps([seen_of(item) for item in items]))
-    texts_in(task, number)
+        found = [seen_of(item) for item in items]
+        work.write(seen, json.dumps(found))
+    if not work.exists(_texts(number)):
+        texts = [texts_of(item, heads) for item, (_, heads) in zip(items, found, strict=True)]
+        work.write(_texts(number), json.dumps(texts))
     if not work.exists(name):
         work.write(name, json.dumps([look(item, task.options) for item in items]))
     return len(entries)
 
 
 def texts_in(task: Task, number: int) -> list[str]:
-    """Return a hash of the texts beside each item of a chunk, read when they were first asked for."""
-    work, name = Place(task.work), f"texts/{number:06d}.json"
+    """Return hashes of the texts beside each item of a chunk, which are read where it was not checked before."""
+    work, name = Place(task.work), _texts(number)
     if not work.exists(name):
         items = (relocated(entry, task.moved) for entry in _chunk(work, number) if isinstance(entry, Item))
-        work.write(name, json.dumps([texts_of(item) for item in items]))
+        work.write(name, json.dumps([texts_of(item, {}) for item in items]))
     found: list[str] = json.loads(work.read(name))
     return found
+
+
+def _texts(number: int) -> str:
+    return f"texts/{number:06d}.json"
 
 
 def plan(task: Task, listed: dict[str, Any]) -> dict[str, Any]:

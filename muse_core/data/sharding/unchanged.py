@@ -36,17 +36,21 @@ def seen_of(item: Item) -> Seen:
     return stamp_of(item), {kind: _head(part) for kind, part in item.parts.items()}
 
 
-def texts_of(item: Item) -> str:
-    """Return a hash of what lies beside an image as text, in txt, json and cls; "" where nothing does."""
+def texts_of(item: Item, heads: Mapping[str, str]) -> str:
+    """Return hashes of what lies beside an image as text, in txt, json and cls; "" where nothing does.
+
+    heads: hashes of the beginnings of its files, as far as they are known; a file that ends there is not read again.
+    """
     kinds = [kind for kind in TEXTS if kind in item.parts]
-    digest = hashlib.sha256()
-    for kind in kinds:
-        try:
-            content = part_bytes(item.parts[kind])
-        except BadMemberError:
-            content = b"unreadable"
-        digest.update(f"{kind} {len(content)}\n".encode() + content)
-    return digest.hexdigest()[:16] if kinds else ""
+    known = {kind: heads.get(kind, "") for kind in kinds if 0 <= item.parts[kind].size <= HEAD}
+    return " ".join(f"{kind}:{known.get(kind) or _whole(item.parts[kind])}" for kind in kinds)
+
+
+def _whole(part: Part) -> str:
+    try:
+        return hashlib.sha256(part_bytes(part)).hexdigest()[:16]
+    except BadMemberError:
+        return "unreadable"
 
 
 def stamp_of(item: Item) -> str:
