@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -122,10 +123,14 @@ def shards_table(folder: Path, most: int) -> None:
     for count in (10, most):
         where = many_shards(folder, count)
         settings = narrow(where, {})
-        opened = seconds(lambda where=where: open_source(str(where), size=32))  # type: ignore[misc]
-        planned = seconds(lambda settings=settings: make_plan(settings))  # type: ignore[misc]
-        first = seconds(lambda settings=settings: first_batch(settings))  # type: ignore[misc]
+        opened = seconds(partial(open_source, str(where), size=32))
+        planned = seconds(partial(make_plan, settings))
+        first = seconds(partial(first_batch, settings))
         print(f"| {count:,} | {opened:.3f} | {planned:.3f} | {first:.3f} | {resident() / 2**20:.0f} |")
+
+
+def _report(runs: list[Path], page: Path) -> None:
+    write_report([read_run(run) for run in runs], page, overwrite=True)
 
 
 def report_table(folder: Path, most: int) -> None:
@@ -135,9 +140,7 @@ def report_table(folder: Path, most: int) -> None:
     runs = [Path(shutil.copytree(folder / "run", folder / "runs" / str(number))) for number in range(most)]
     for count in (1, most):
         page = folder / f"{count}.html"
-        took = seconds(
-            lambda page=page, count=count: write_report([read_run(run) for run in runs[:count]], page, overwrite=True)
-        )  # type: ignore[misc]
+        took = seconds(partial(_report, runs[:count], page))
         print(f"| {count} | {took:.2f} | {page.stat().st_size:,} |")
     lines = len(RunFolder(runs[0]).metrics())
     print(f"\nEach run has {lines} lines of metrics.")

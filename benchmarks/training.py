@@ -7,23 +7,20 @@ published shapes of 1b in bf16 with the largest batch that fits, and against a p
 """
 
 import argparse
-import math
 import os
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim import AdamW
-from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.networks import Networks, build
+from benchmarks.peaks import Call, Flops, Stopwatch, count, peaks
 from muse_core.losses.contrastive import contrastive_loss
 from muse_core.losses.pixel import pixel_loss
 from muse_core.losses.topology import topology_loss
@@ -40,76 +37,6 @@ from muse_core.training.task import Compute, Partition
 BATCH = {"tiny": 8, "mid": 1}
 OPEN = ROUTINGS["open"]
 GIGA = 1e9
-Call = Callable[[], object]
-Shape = tuple[int, ...]
-
-
-@dataclass
-class Stopwatch:
-    """Times calls on a device; the least of several rounds counts, because other work only adds."""
-
-    device: torch.device
-    rounds: int
-
-    def __call__(self, call: Call) -> float:
-        """Return seconds: of this process on a CPU, of the clock on a GPU."""
-        call()  # what is made once is made here
-        return min(self._once(call) for _ in range(self.rounds))
-
-    def _once(self, call: Call) -> float:
-        if self.device.type != "cuda":
-            started = time.process_time()
-            call()
-            return time.process_time() - started
-        torch.cuda.synchronize()
-        started = time.perf_counter()
-        call()
-        torch.cuda.synchronize()
-        return time.perf_counter() - started
-
-
-@dataclass(frozen=True)
-class Flops:
-    """Operations of a call: of convolutions, and of matrix products and attention."""
-
-    conv: float
-    matmul: float
-
-    @property
-    def total(self) -> float:
-        """Both."""
-        return self.conv + self.matmul
-
-
-def backward_flop(grad: Shape, x: Shape, kernel: Shape, *options: Any, out_shape: object = None) -> int:
-    """Count a convolution's way back; torch's own count forgets that groups do not meet."""
-    wanted = options[-1]  # of the gradients of input, kernel and bias
-    return 2 * grad[0] * math.prod(grad[2:]) * math.prod(kernel) * sum(wanted[:2])
-
-
-def count(call: Call) -> Flops:
-    """Count the operations of a call."""
-    with FlopCounterMode(display=False, custom_mapping={torch.ops.aten.convolution_backward: backward_flop}) as counter:
-        call()
-    ops = counter.get_flop_counts().get("Global", {})
-    conv = sum(flop for op, flop in ops.items() if "conv" in str(op))
-    return Flops(float(conv), float(counter.get_total_flops() - conv))
-
-
-def peaks(watch: Stopwatch, dtype: torch.dtype) -> Flops:
-    """Measure what the machine can do in a second: a large matrix product, and a 3 x 3 convolution of 128 channels."""
-    side = 8192 if watch.device.type == "cuda" else 1024
-    one, other = (torch.randn(side, side, device=watch.device, dtype=dtype) for _ in range(2))
-    batch = 64 if watch.device.type == "cuda" else 4
-    images = torch.randn(batch, 128, 56, 56, device=watch.device, dtype=dtype).to(memory_format=torch.channels_last)
-    kernel = torch.randn(128, 128, 3, 3, device=watch.device, dtype=dtype).to(memory_format=torch.channels_last)
-    with torch.no_grad():
-        # More rounds than for a step: they are short, and a peak has to be one.
-        matmul, conv = (
-            min(watch(call) for _ in range(10))
-            for call in (lambda: one @ other, lambda: functional.conv2d(images, kernel, padding=1))
-        )
-    return Flops(2 * 9 * 128 * 128 * 56 * 56 * batch / conv, 2 * side**3 / matmul)
 
 
 @dataclass
@@ -197,7 +124,8 @@ class Step:
         with self.lowered():
             with self.opposition.resting():
                 self.adversary.term(picture).backward()
-            self.opposition.step([Judged(self.images, self.picture.detach(), 1.0)])
+            self.opposition.judge([Judged(self.images, self.picture.detach(), 1.0)])
+        self.opposition.learner.step()
 
     def update(self) -> None:
         """Clip, step, average; gradients are left as they are."""
@@ -224,7 +152,8 @@ class Step:
         self.update()
         self.learner.optimization.optimizer.zero_grad(set_to_none=True)
         with self.lowered():
-            self.opposition.step([Judged(self.images, picture.detach(), 1.0)])
+            self.opposition.judge([Judged(self.images, picture.detach(), 1.0)])
+        self.opposition.learner.step()
 
     def parts(self) -> dict[str, Call]:
         """What the step is made of; the optimizer last, when there are gradients."""
@@ -283,7 +212,9 @@ def decoder_rows_first(step: Step) -> Call:
 
 def one_by_one(step: Step) -> Call:
     """Optimizer and average as loops over weights, the average over all that is frozen too."""
-    weights = {name: nn.Parameter(weight.detach().clone()) for name, weight in step.weights.items()}
+    weights = {
+        name: nn.Parameter(weight.detach().clone()) for name, weight in step.learner.optimization.weights.items()
+    }
     for weight in weights.values():
         weight.grad = torch.full_like(weight, 1e-6)
     optimizer = AdamW(weights.values(), lr=1e-5, foreach=False, fused=False)
@@ -302,7 +233,7 @@ def one_by_one(step: Step) -> Call:
 
 def shortcut_rows(step: Step, watch: Stopwatch, whole: float) -> list[str]:
     """Compare each shortcut with the plain way, in time and in operations."""
-    for weight in step.weights.values():
+    for weight in step.learner.optimization.weights.values():
         weight.grad = torch.full_like(weight, 1e-6)
     pairs: Mapping[str, tuple[Call, Call]] = {
         "teacher: fused attention, q and k of the last layer": (full_teacher(step), step.teacher),
@@ -384,8 +315,7 @@ def data_row(size: str, step: Step, watch: Stopwatch) -> None:
 
     transform = train_transform(step.nets.side, flip=False)
     batches = iter(Batches(open_source("demo", size=step.nets.side), batch_size=step.batch, transform=transform))
-    seconds: Callable[[], object] = lambda: next(batches)  # noqa: E731
-    print(f"\ndata, one reader: {watch(seconds) / watch(step.whole):.3f} of a step")
+    print(f"\ndata, one reader: {watch(lambda: next(batches)) / watch(step.whole):.3f} of a step")
 
 
 def main() -> None:
