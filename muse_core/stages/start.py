@@ -18,7 +18,7 @@ from muse_core.stages.setup import build_task, trainer_settings
 from muse_core.stages.stage import UNITS
 from muse_core.stages.task import TokenizerTask
 from muse_core.stages.way_on import next_commands, refuse_finished, settings_of
-from muse_core.training.beginning import Record, begun, logged, new_folder, taken_up, tidied
+from muse_core.training.beginning import Record, begun, logged, new_folder, tidied
 from muse_core.training.held_out import PREFIX, scores_text
 from muse_core.training.identity import FILE as IDENTITY, Weights, go_on, identify, refuse_absent, with_absolute_paths
 from muse_core.training.plan import Plan
@@ -141,7 +141,6 @@ def resume(folder: RunFolder, progress: Progress | None = None) -> RunSummary:
         if same.warning:
             progress.warn(same.warning)
         words = same.sentence(folder.path, last.name if last else "the first step")
-        taken_up(folder, last)
         return _train(settings, folder, progress, plan, words)
 
 

@@ -80,11 +80,12 @@ def tidied(folder: RunFolder, progress: Progress) -> Path | None:
 
 
 def taken_up(folder: RunFolder, last: Path | None) -> None:
-    """Say that a run goes on from its last checkpoint, so that each later step is told once."""
+    """Say that a run is at work, from its last checkpoint where it has one, so that each later step is told once."""
     folder.resume()
     if not isinstance(folder, FollowerFolder):
         note_place(folder.path)
-    folder.cut_metrics(step_of(last) if last else 0)
+    if folder.metrics():
+        folder.cut_metrics(step_of(last) if last else 0)
 
 
 def logged(folder: RunFolder, progress: Progress) -> Logged:

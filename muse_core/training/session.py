@@ -75,9 +75,7 @@ def run(
     """
     started, shown = time.monotonic(), shown or Shown()
     try:
-        last = tidied(folder, progress)
-        if last or folder.metrics() or folder.status.state != "running":
-            taken_up(folder, last)
+        taken_up(folder, tidied(folder, progress))
         if settings.threads:
             torch.set_num_threads(settings.threads)
         trainer = build_trainer(build, settings, folder, progress, new_accelerator(settings))
