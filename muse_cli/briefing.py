@@ -38,12 +38,14 @@ class DataWanted:
 
 def amount(source: "Source", limit: int | None) -> str:
     """Write how many images will be read, as far as that is known before."""
+    from muse_core.data.vocabulary import counted
+
     count = source.count
     if limit is not None and (count is None or limit < count):
-        return f"{limit:,} images" if count is None else f"{limit:,} of {count:,} images"
+        return counted(limit, "image") if count is None else f"{limit:,} of {counted(count, 'image')}"
     if count is not None:
-        return f"{count:,} images"
-    return f"{source.max_lanes:,} shards" if source.max_lanes else "images not counted"
+        return counted(count, "image")
+    return counted(source.max_lanes, "shard") if source.max_lanes else "images not counted"
 
 
 def refuse_layers(where: str, layers: Iterable[str]) -> None:

@@ -43,6 +43,8 @@ def in_words(scores: "Scores") -> str:
     """Lay scores out as a table with the protocol beneath it."""
     beside = list(scores.baselines)
     errors = scores.standard_errors
+    from muse_core.data.vocabulary import counted
+
     rows = [
         (name, with_error(float(value), errors.get(name)), *(scores.baselines[other].get(name) for other in beside))
         for name, value in scores.metrics.items()
@@ -51,7 +53,7 @@ def in_words(scores: "Scores") -> str:
     lines = [
         f"{scores.command} of {scores.tokenizer}",
         table(rows, ("metric", scores.tokenizer, *beside)),
-        f"{scores.counts['seen']} images{skipped}, {scores.seconds:.0f} s",
+        f"{counted(int(scores.counts['seen']), 'image')}{skipped}, {scores.seconds:.0f} s",
         *conditions(scores),
         f"fingerprint: {scores.protocol.fingerprint}",
         *(f"not measured: {name}: {why}" for name, why in scores.not_measured.items()),

@@ -57,6 +57,7 @@ def write_latents(sources: list[str], checkpoint: str, size: int | str | None, d
         MuseError: the words do not fit together, or the work cannot be done.
     """
     told(sources, checkpoint, size, devices, asked)
+    from muse_core.data.vocabulary import counted
     from muse_core.latents.members import Format
     from muse_core.latents.team import write_latents as write
     from muse_core.latents.write import LatentJob
@@ -78,7 +79,8 @@ def write_latents(sources: list[str], checkpoint: str, size: int | str | None, d
         (number, mean, std) for number, (mean, std) in enumerate(zip(report.stats.mean, report.stats.std, strict=True))
     ]
     shape = " x ".join(map(str, report.shape))
-    text = f"{report.folder}: {report.shards} shards, {report.samples:,} samples, latents {shape} {asked.dtype}"
+    amount = f"{counted(report.shards, 'shard')}, {counted(report.samples, 'sample')}"
+    text = f"{report.folder}: {amount}, latents {shape} {asked.dtype}"
     out.result({"command": "infer", **report.to_json()}, f"{text}\n{table(rows, ('channel', 'mean', 'std'))}")
 
 

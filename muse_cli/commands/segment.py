@@ -83,6 +83,7 @@ def segment(
     from muse_cli.settings import resolve_as
     from muse_cli.team import measure
     from muse_cli.tokenizer import both_or_demo, chosen_or_newest
+    from muse_core.data.vocabulary import counted
     from muse_core.evaluation.savedkinds import MASKS
     from muse_core.ownership import refuse_taken
     from muse_core.settings.measuring import SegmentSettings
@@ -103,7 +104,7 @@ def segment(
     refuse_layers(where, [settings.layer] if settings.layer else [])
     learned = DataWanted(settings.train_data or "demo:train", "train", settings.train_limit)
     held_out = DataWanted(str(settings.data), limit=settings.limit)
-    how = f"{settings.epochs} epochs, {settings.view} images"
+    how = f"{counted(settings.epochs, 'epoch')}, {settings.view} images"
     brief("segment", [where], [learned, held_out], how, settings.devices)
     masks = None if save_masks is None else str(save_masks)
     values = {"where": where, "settings": settings.model_dump(mode="json"), "masks": masks, "overwrite": overwrite}

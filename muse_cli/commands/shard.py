@@ -246,25 +246,28 @@ def tell(written: "Sharded") -> int:
 
     document: dict[str, Any] = {"command": "shard", "dry_run": written.planned, **written.as_index()}
     notes = [*written.coverage, *noted(written.notes)]
-    out.result({**document, "out": written.out, "errors": written.errors, "notes": notes}, in_words(written))
-    for note in notes:
+    for note in notes:  # first, so that what to type next is the last line
         out.warn(note)
+    out.result({**document, "out": written.out, "errors": written.errors, "notes": notes}, in_words(written))
     return ExitCode.DONE
 
 
 def in_words(written: "Sharded") -> str:
     """Lay out the end of the command."""
+    from muse_core.data.vocabulary import counted
+
     skipped = sum(written.skipped.values())
     where = f" (see {written.out}/skipped.csv)" if skipped and not written.planned else ""
     size = f"about {size_text(written.bytes)}" if written.planned else size_text(written.bytes)
-    lines = [f"{len(written.shards)} shards, {written.count:,} images, {size}, {skipped:,} skipped{where}"]
+    amount = f"{counted(len(written.shards), 'shard')}, {counted(written.count, 'image')}"
+    lines = [f"{amount}, {size}, {skipped:,} skipped{where}"]
     lines += [f"  {count:,} x {reason}" for reason, count in written.skipped.items()]
-    lines += [f"  {split}: {count:,} images" for split, count in written.splits.items()]
+    lines += [f"  {split}: {counted(count, 'image')}" for split, count in written.splits.items()]
     if written.fields:
         lines.append("fields: " + ", ".join(f"{suffix} {count:,}" for suffix, count in written.fields.items()))
     if written.classes:
         shown = ", ".join(written.classes[:3]) + (", ..." if len(written.classes) > 3 else "")
-        lines.append(f"{len(written.classes):,} classes, in this order: {shown}")
+        lines.append(f"{counted(len(written.classes), 'class')}, in this order: {shown}")
     lines.append(
         f"nothing written; next: {out.typed_without('--dry-run')}"
         if written.planned

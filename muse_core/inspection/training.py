@@ -32,7 +32,8 @@ def training_line(facts: Mapping[str, Any], samples: int) -> str:
     stages = _range(facts["stages"])
     because = "" if len(facts["stages"]) > 1 else " alone, as the others learn from captions"
     batches = ", ".join(map(str, facts["batch_sizes"]))
-    lanes = " and ".join(counted(count, "lane") for count in sorted(set(facts["lanes"])))
+    counts = sorted(set(facts["lanes"]))
+    lanes = " or ".join([*map(str, counts[:-1]), counted(counts[-1], "lane")])
     few = f"; {counted(samples, 'sample')} fill a batch several times" if samples < min(facts["batch_sizes"]) else ""
     return f"training  stage {stages}{because}: {batches} images at once through {lanes}{few}"
 

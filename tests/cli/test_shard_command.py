@@ -25,7 +25,7 @@ def test_a_folder_becomes_shards_beside_it(muse: Muse) -> None:
     ended = muse("shard", "images")
     assert ended.code == 0, ended.err
     assert ended.out.splitlines() == [
-        "1 shards, 2 images, 0.0 MiB, 1 skipped (see images-shards/skipped.csv)",
+        "1 shard, 2 images, 0.0 MiB, 1 skipped (see images-shards/skipped.csv)",
         "  1 x image cannot be decoded",
         "fields: cls 2, png 2",
         "2 classes, in this order: cat, dog",

@@ -35,7 +35,7 @@ def what_the_page_names(tmp_path: Path) -> None:
 def test_the_command_runs(muse: Muse, command: str) -> None:
     ended = muse(*shlex.split(command.partition("muse ")[2]))
     assert ended.code == 0, ended.err
-    assert " images, " in ended.out
+    assert re.search(r"shards?, (1 image|[2-9]\d* images), ", ended.out)
     assert ", 0 skipped" in ended.out
 
 
